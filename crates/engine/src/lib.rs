@@ -1,0 +1,1 @@
+//! Inference plans, the model file and the classifier, Fieldmark's front door.

@@ -1,0 +1,1 @@
+//! Metrics, intervals and slices computed from tables of predictions.

@@ -1,0 +1,174 @@
+//! Shape inference and the checks of a whole graph.
+
+use std::collections::HashSet;
+
+use crate::error::GraphError;
+use crate::ir::Graph;
+use crate::op::{Op, Padding};
+
+/// Output shape of `op` for `inputs`, all without the batch dimension, or what does not fit.
+pub(crate) fn infer_shape(op: &Op, inputs: &[&[usize]]) -> Result<Vec<usize>, String> {
+    let one = || match inputs {
+        [x] => Ok(*x),
+        _ => Err(format!("expected 1 input, got {}", inputs.len())),
+    };
+    let map = || match one()? {
+        &[c, h, w] => Ok([c, h, w]),
+        other => Err(format!("expected an input [C, H, W], got {other:?}")),
+    };
+    let tokens = || match one()? {
+        &[t, d] => Ok([t, d]),
+        other => Err(format!("expected an input [T, D], got {other:?}")),
+    };
+    match op {
+        Op::Input { shape } => Ok(shape.clone()),
+        Op::Conv2d(c) => {
+            let [channels, h, w] = map()?;
+            expect("input channels", c.in_channels, channels)?;
+            if c.groups == 0 || c.in_channels % c.groups != 0 || c.out_channels % c.groups != 0 {
+                return Err(format!("{} groups do not divide {} -> {} channels", c.groups, c.in_channels, c.out_channels));
+            }
+            let [oh, ow] = window([h, w], c.kernel, c.stride, c.padding, c.dilation)?;
+            Ok(vec![c.out_channels, oh, ow])
+        }
+        Op::Linear(l) => {
+            let x = one()?;
+            expect("input features", l.in_features, x.last().copied().unwrap_or(0))?;
+            let mut shape = x.to_vec();
+            if let Some(last) = shape.last_mut() {
+                *last = l.out_features;
+            }
+            Ok(shape)
+        }
+        Op::BatchNorm(b) => {
+            let x = one()?;
+            expect("channels", b.channels, x.first().copied().unwrap_or(0))?;
+            Ok(x.to_vec())
+        }
+        Op::LayerNorm(l) => {
+            let x = one()?;
+            expect("features", l.features, x.last().copied().unwrap_or(0))?;
+            Ok(x.to_vec())
+        }
+        Op::Activation(_) | Op::Softmax => Ok(one()?.to_vec()),
+        Op::Dropout { p } | Op::DropPath { p } => {
+            if !(0.0..1.0).contains(p) {
+                return Err(format!("expected a probability in 0..1, got {p}"));
+            }
+            Ok(one()?.to_vec())
+        }
+        Op::MaxPool2d(p) | Op::AvgPool2d(p) => {
+            let [c, h, w] = map()?;
+            let [oh, ow] = window([h, w], p.kernel, p.stride, p.padding, [1; 2])?;
+            Ok(vec![c, oh, ow])
+        }
+        Op::GlobalAvgPool => Ok(vec![map()?[0]]),
+        Op::Flatten => Ok(vec![one()?.iter().product()]),
+        Op::Add => match inputs {
+            [a, b] if a == b => Ok(a.to_vec()),
+            [a, b] => Err(format!("expected two equal shapes, got {a:?} and {b:?}")),
+            _ => Err(format!("expected 2 inputs, got {}", inputs.len())),
+        },
+        Op::Mul => match inputs {
+            [a, b] if a == b || (a.len() == 3 && b.len() == 1 && a[0] == b[0]) => Ok(a.to_vec()),
+            [a, b] => Err(format!("expected two equal shapes, or [C, H, W] and [C], got {a:?} and {b:?}")),
+            _ => Err(format!("expected 2 inputs, got {}", inputs.len())),
+        },
+        Op::Concat => {
+            let first = inputs.first().filter(|_| inputs.len() > 1).ok_or("expected 2 or more inputs")?;
+            if first.is_empty() || inputs.iter().any(|x| x.len() != first.len() || x[1..] != first[1..]) {
+                return Err(format!("expected shapes that differ in channels only, got {inputs:?}"));
+            }
+            let mut shape = first.to_vec();
+            shape[0] = inputs.iter().map(|x| x[0]).sum();
+            Ok(shape)
+        }
+        Op::ToTokens => map().map(|[d, h, w]| vec![h * w, d]),
+        Op::PrependToken => tokens().map(|[t, d]| vec![t + 1, d]),
+        Op::AddPosition => tokens().map(|t| t.to_vec()),
+        Op::SelectToken { index } => match tokens()? {
+            [t, d] if *index < t => Ok(vec![d]),
+            [t, _] => Err(format!("token {index} of {t}")),
+        },
+        Op::Attention { heads } => match tokens()? {
+            [t, d] if *heads > 0 && d % (3 * heads) == 0 => Ok(vec![t, d / 3]),
+            [_, d] => Err(format!("{d} features are not 3 × {heads} equal heads")),
+        },
+    }
+}
+
+fn expect(what: &str, expected: usize, found: usize) -> Result<(), String> {
+    if expected == found { Ok(()) } else { Err(format!("expected {expected} {what}, got {found}")) }
+}
+
+fn window(size: [usize; 2], kernel: [usize; 2], stride: [usize; 2], p: Padding, dilation: [usize; 2]) -> Result<[usize; 2], String> {
+    let padded = [size[0] + p.top + p.bottom, size[1] + p.left + p.right];
+    let mut out = [0; 2];
+    for i in 0..2 {
+        if kernel[i] == 0 || stride[i] == 0 || dilation[i] == 0 {
+            return Err("kernel, stride and dilation must be at least 1".into());
+        }
+        let reach = dilation[i] * (kernel[i] - 1) + 1;
+        if padded[i] < reach {
+            return Err(format!("a window of {reach} does not fit a padded input of {}; use larger images", padded[i]));
+        }
+        out[i] = (padded[i] - reach) / stride[i] + 1;
+    }
+    Ok(out)
+}
+
+impl Graph {
+    /// Checks the whole graph: order, unique names, shapes, parameters, taps and output.
+    ///
+    /// # Errors
+    /// The first thing found, with the node's name.
+    pub fn check(&self) -> Result<(), GraphError> {
+        let whole = |problem: String| GraphError::Graph { graph: self.name.clone(), problem };
+        let (mut names, mut parameters) = (HashSet::new(), HashSet::new());
+        for (index, node) in self.nodes.iter().enumerate() {
+            let here = |problem: String| GraphError::Node { node: node.name.clone(), op: node.op.kind(), problem };
+            if !names.insert(&node.name) {
+                return Err(here("the name occurs twice".into()));
+            }
+            if matches!(node.op, Op::Input { .. }) != (index == 0) {
+                return Err(here("the first node, and no other, must be the Input".into()));
+            }
+            if node.inputs.iter().any(|i| i.0 >= index) {
+                return Err(here("reads a later node; expected topological order".into()));
+            }
+            if node.stage >= self.stages.len() {
+                return Err(here(format!("stage {} of {}", node.stage, self.stages.len())));
+            }
+            let shapes: Vec<&[usize]> = node.inputs.iter().map(|&i| self.node(i).shape.as_slice()).collect();
+            let shape = infer_shape(&node.op, &shapes).map_err(here)?;
+            if shape != node.shape {
+                return Err(here(format!("states the shape {:?}, inferred {shape:?}", node.shape)));
+            }
+            let expected = node.op.parameters(shapes.first().copied().unwrap_or_default());
+            if expected.len() != node.parameters.len() {
+                return Err(here(format!("expected {} parameters, got {}", expected.len(), node.parameters.len())));
+            }
+            for ((_, role, shape), parameter) in expected.iter().zip(&node.parameters) {
+                if parameter.role != *role || parameter.shape != *shape {
+                    return Err(here(format!(
+                        "parameter {:?}: expected {role:?} {shape:?}, got {:?} {:?}",
+                        parameter.name, parameter.role, parameter.shape
+                    )));
+                }
+                if !parameters.insert(&parameter.name) {
+                    return Err(here(format!("parameter {:?} occurs twice", parameter.name)));
+                }
+            }
+        }
+        if self.nodes.is_empty() {
+            return Err(whole("it has no nodes".into()));
+        }
+        if let Some((tap, id)) = self.taps.iter().find(|(_, id)| id.0 >= self.nodes.len()) {
+            return Err(whole(format!("tap {tap:?} names node {} of {}", id.0, self.nodes.len())));
+        }
+        if self.output.0 >= self.nodes.len() || self.node(self.output).shape.len() != 1 {
+            return Err(whole("the output must be a node of shape [num_classes]".into()));
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,1 @@
+//! Pixels for Fieldmark: decoding with limits, resizing, preprocessing and augmentation.

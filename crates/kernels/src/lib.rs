@@ -1,0 +1,1 @@
+//! CPU microkernels of Fieldmark: slices in, slices out.

@@ -1,0 +1,1 @@
+//! Whatever changes weights: fitting, probes, fine-tuning, recipes and run folders.
