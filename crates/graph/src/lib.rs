@@ -5,14 +5,22 @@
 //! checked. Everything that touches a network reads the same graph.
 
 mod builder;
+mod check_weights;
 mod error;
 mod infer;
+mod init;
+mod interpreter;
 mod ir;
 mod op;
+mod passes;
+pub mod reference;
 mod tensor;
+pub mod weights;
 
 pub use builder::GraphBuilder;
 pub use error::GraphError;
+pub use interpreter::{Differentiable, Interpreter, RunError};
 pub use ir::{Graph, Node, NodeId, Parameter};
 pub use op::{Activation, BatchNorm, Conv2d, LayerNorm, Linear, Op, Padding, Pool2d, Role};
 pub use tensor::{Tensor, Weights};
+pub use weights::WeightsError;
