@@ -1,1 +1,17 @@
 //! Inference plans, the model file and the classifier, Fieldmark's front door.
+//!
+//! A [`Model`] is one file: graph, weights, class names, preprocessing and how it was made. A [`Classifier`] opens one and names what is
+//! on a picture; an [`Engine`] runs any graph on batches, with batch norms folded, activations fused and weights packed once.
+
+mod classifier;
+mod error;
+mod model;
+mod plan;
+mod run;
+mod stream;
+
+pub use classifier::{Classifier, Prediction};
+pub use error::{ClassifyError, ModelError};
+pub use model::{FORMAT_VERSION, Metadata, Model, TargetKind};
+pub use run::{Engine, EngineOptions};
+pub use stream::{PathOutcome, StreamOptions};

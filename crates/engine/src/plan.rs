@@ -1,0 +1,1 @@
+//! A graph compiled for a set of outputs.
