@@ -2,57 +2,41 @@
 
 use serde::{Deserialize, Serialize};
 
+/// The shape of a schedule, as a recipe names it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ScheduleKind {
+    /// Always the same rate.
+    Constant,
+    /// Half a cosine down.
+    Cosine,
+    /// Up and down again by cosines.
+    OneCycle,
+}
+
 /// How the learning rate moves from the first update to the last. All shapes are factors of the highest rate.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case", tag = "kind", deny_unknown_fields)]
+#[derive(Debug, Clone, Copy, PartialEq)]
 pub enum Schedule {
     /// Always the same.
     Constant,
     /// Half a cosine from 1 to `final_factor` (Loshchilov and Hutter, 2017).
     Cosine {
         /// Where it ends.
-        #[serde(default)]
         final_factor: f64,
     },
-    /// Up and down again by cosines (Smith, 2018), with the defaults of fastai: from `1 / div` up to 1 in the first `pct_start` of the
-    /// updates, then down to `1 / div_final` of the beginning's rate.
+    /// Up and down again by cosines (Smith, 2018): from `1 / div` up to 1 in the first `pct_start` of the updates, then down to
+    /// `1 / div_final`. The defaults of fastai are .25, 25 and 1e5.
     OneCycle {
         /// Share of the updates in which the rate rises.
-        #[serde(default = "pct_start")]
         pct_start: f64,
         /// The first rate is this many times smaller than the highest.
-        #[serde(default = "div")]
         div: f64,
         /// The last rate is this many times smaller than the highest.
-        #[serde(default = "div_final")]
         div_final: f64,
     },
 }
 
-fn pct_start() -> f64 {
-    0.25
-}
-
-fn div() -> f64 {
-    25.0
-}
-
-fn div_final() -> f64 {
-    1e5
-}
-
-impl Default for Schedule {
-    fn default() -> Self {
-        Self::Cosine { final_factor: 0.0 }
-    }
-}
-
 impl Schedule {
-    /// One cycle with the defaults of fastai.
-    pub fn one_cycle() -> Self {
-        Self::OneCycle { pct_start: pct_start(), div: div(), div_final: div_final() }
-    }
-
     /// Checks the ranges.
     ///
     /// # Errors

@@ -1,7 +1,14 @@
 //! The training loop: epochs over batches, validation, early stopping, checkpoints.
 
+mod checkpoint;
+mod loss;
 mod options;
+mod run;
+mod targets;
+mod trainer;
+mod validate;
 
+pub use loss::{Targets, cross_entropy};
 pub use options::{BatchNormMode, ClassWeighting, EarlyStopping, FitOptions, Metric, OptimizerKind, SamplerKind};
 
 use std::path::PathBuf;
@@ -13,6 +20,10 @@ use data::{Dataset, LoaderOptions};
 use graph::{Graph, Weights};
 
 use crate::{DeviceKind, LearnError};
+
+pub(crate) use run::groups;
+pub(crate) use targets::TargetMaker;
+pub(crate) use trainer::Trainer;
 
 /// What is fitted to what.
 #[derive(Debug, Clone)]
@@ -126,6 +137,5 @@ pub enum FitEvent<'a> {
 /// Options out of range, samples without targets, a checkpoint of another fit, a loss that is not finite, and what the loader or the
 /// device report.
 pub fn fit(task: FitTask, options: &FitOptions, observe: &mut dyn FnMut(FitEvent<'_>), stop: &AtomicBool) -> Result<FitOutcome, LearnError> {
-    let _ = (task, options, observe, stop);
-    unimplemented!()
+    run::Run::new(task, options)?.run(observe, stop)
 }

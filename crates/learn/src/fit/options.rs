@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use graph::Graph;
 use serde::{Deserialize, Serialize};
 
-use crate::schedule::Schedule;
+use crate::schedule::{Schedule, ScheduleKind};
 
 /// How the weights are fitted. Every field has a default; in a recipe this is the `[fit]` table.
 ///
@@ -43,7 +43,15 @@ pub struct FitOptions {
     /// L1 penalty on kernels and matrices.
     pub l1: f64,
     /// How the learning rate moves over the updates.
-    pub schedule: Schedule,
+    pub schedule: ScheduleKind,
+    /// `schedule = "cosine"`: the last rate as a share of the highest.
+    pub final_factor: f64,
+    /// `schedule = "one_cycle"`: share of the updates in which the rate rises.
+    pub pct_start: f64,
+    /// `schedule = "one_cycle"`: the first rate is this many times smaller than the highest.
+    pub div: f64,
+    /// `schedule = "one_cycle"`: the last rate is this many times smaller than the highest.
+    pub div_final: f64,
     /// Epochs (fractions allowed) in which the rate rises linearly from almost zero, before the schedule begins.
     pub warmup_epochs: f64,
     /// Share of the target's mass that is spread over all classes.
@@ -89,7 +97,11 @@ impl Default for FitOptions {
             weight_decay: 0.01,
             decay_norms_and_biases: false,
             l1: 0.0,
-            schedule: Schedule::default(),
+            schedule: ScheduleKind::Cosine,
+            final_factor: 0.0,
+            pct_start: 0.25,
+            div: 25.0,
+            div_final: 1e5,
             warmup_epochs: 0.0,
             label_smoothing: 0.0,
             class_weighting: ClassWeighting::None,
@@ -240,7 +252,16 @@ impl FitOptions {
         for &multiplier in self.stage_lr.values() {
             within("fit.stage_lr", multiplier, 0.0, 1e6)?;
         }
-        self.schedule.check()
+        self.schedule().check()
+    }
+
+    /// The schedule with its parameters.
+    pub fn schedule(&self) -> Schedule {
+        match self.schedule {
+            ScheduleKind::Constant => Schedule::Constant,
+            ScheduleKind::Cosine => Schedule::Cosine { final_factor: self.final_factor },
+            ScheduleKind::OneCycle => Schedule::OneCycle { pct_start: self.pct_start, div: self.div, div_final: self.div_final },
+        }
     }
 
     /// Which stages of `graph` are frozen, in the order of its stages.
