@@ -3,6 +3,7 @@
 use maud::{Markup, html};
 
 use super::COLOURS;
+use crate::text;
 
 /// One row of the chart: its name and a value for each series.
 #[derive(Clone, Debug)]
@@ -11,24 +12,34 @@ pub struct BarGroup {
     pub values: Vec<usize>,
 }
 
-/// Rows of stacked bars, each as long as its share of the longest; counts stand inside the parts that have the room.
-pub fn stacked_bars(series: &[String], groups: &[BarGroup]) -> Markup {
-    let longest = groups.iter().map(|g| g.values.iter().sum::<usize>()).max().unwrap_or(0).max(1);
+/// What the length of a bar says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Extent {
+    /// Every row is as long as its total.
+    Length,
+    /// Every row is equally long: its parts are shares.
+    Share,
+}
+
+/// Rows of stacked bars; counts stand inside the parts that have the room, totals at the end.
+pub fn stacked_bars(series: &[String], groups: &[BarGroup], extent: Extent) -> Markup {
+    let longest = groups.iter().map(|g| g.values.iter().sum::<usize>()).max().unwrap_or(0);
     html! {
         div.bars role="img" aria-label=(describe(series, groups)) {
             @for group in groups {
                 @let total: usize = group.values.iter().sum();
+                @let whole = if extent == Extent::Share { total } else { longest }.max(1) as f64;
                 div.bar-row aria-hidden="true" {
                     span.bar-name { (group.name) }
                     span.bar-track {
                         @for (i, value) in group.values.iter().enumerate().filter(|(_, v)| **v > 0) {
-                            @let share = *value as f64 / longest as f64 * 100.0;
+                            @let share = *value as f64 / whole * 100.0;
                             span class=(format!("bar f{}", i % COLOURS)) style=(format!("width:{share:.2}%")) {
-                                @if share > 9.0 { (crate::text::count(*value)) }
+                                @if share > 12.0 { (text::count(*value)) }
                             }
                         }
                     }
-                    span.bar-total { (crate::text::count(total)) }
+                    span.bar-total { (text::count(total)) }
                 }
             }
         }

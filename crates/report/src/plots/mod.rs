@@ -11,7 +11,7 @@ mod reliability;
 mod whisker;
 
 pub use axes::{Axis, Scale};
-pub use bars::{BarGroup, stacked_bars};
+pub use bars::{BarGroup, Extent, stacked_bars};
 pub use line::{Line, LinePlot, Stroke};
 pub use matrix::{Matrix, heat_map};
 pub use reliability::{confidence_histogram, reliability_diagram};
