@@ -12,6 +12,12 @@ pub enum EvaluateError {
         /// The repeated name.
         class: String,
     },
+    /// A class has no name.
+    #[error("class number {class} has an empty name: a table could not tell it from an unknown truth")]
+    EmptyClass {
+        /// Its index.
+        class: usize,
+    },
     /// A column does not have one entry per sample.
     #[error("column `{column}` has {found} entries, expected {expected} (one per sample{})", if column == "probabilities" { " and class" } else { "" })]
     Length {

@@ -1,8 +1,10 @@
+//! The shape of a judgement: what is serialised, shown and compared.
+
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use crate::{EvaluateError, Metric, Predictions};
+use crate::Metric;
 
 /// What to compute besides the plain numbers.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -28,7 +30,17 @@ impl Default for Options {
 
 /// The scalar metrics of one set of samples.
 ///
-/// Definitions are scikit-learn's. A value that does not exist is `None` with a reason.
+/// Definitions are scikit-learn's. A value that does not exist is `None` with a reason; where scikit-learn warns and substitutes a
+/// number, the policy is:
+/// - a class's precision, recall or F1 with an empty denominator is undefined for the class and counts as 0 in the macro and
+///   weighted means (`zero_division=0`), which therefore always exist; `balanced_accuracy` leaves absent classes out;
+/// - ROC-AUC and average precision of a class that is absent are undefined, and so is their macro mean;
+/// - kappa and the Matthews correlation are undefined where they are 0 / 0.
+///
+/// Intervals are 95 % percentile intervals of a bootstrap over samples. A metric that is undefined in some replicates (a rare
+/// class was not drawn) takes its interval from the others, and has none if those are fewer than half. On very large tables the
+/// metrics of rankings use fewer replicates, at least 100. A bootstrap cannot see what is not in the sample: on a handful of
+/// samples, or where all are right, it is too narrow.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Scores {
     /// Share of samples whose most probable class is the truth.
@@ -74,7 +86,8 @@ pub struct Scores {
     pub kappa: Metric,
     /// Matthews correlation coefficient.
     pub mcc: Metric,
-    /// Top-k accuracies by k.
+    /// Top-k accuracies by k. Of equal probabilities the later class ranks first, as in scikit-learn.
+    #[serde(deserialize_with = "top_k_from_strings")]
     pub top_k: BTreeMap<usize, Metric>,
 }
 
@@ -109,6 +122,13 @@ impl Scores {
     pub fn get(&self, name: &str) -> Option<&Metric> {
         self.summary().into_iter().find(|(key, _)| *key == name).map(|(_, metric)| metric)
     }
+}
+
+/// Keys of a flattened map arrive as text whatever their type.
+fn top_k_from_strings<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<BTreeMap<usize, Metric>, D::Error> {
+    let by_name = BTreeMap::<String, Metric>::deserialize(deserializer)?;
+    let number = |(k, metric): (String, Metric)| Ok((k.parse().map_err(serde::de::Error::custom)?, metric));
+    by_name.into_iter().map(number).collect()
 }
 
 /// The metrics of one class against the rest.
@@ -212,13 +232,4 @@ impl Evaluation {
     pub fn summary(&self) -> Vec<(&'static str, &Metric)> {
         self.scores.summary()
     }
-}
-
-/// Judges a table of predictions; samples without a truth are counted and set aside.
-///
-/// # Errors
-/// When the table fails its check, no sample is labelled, or an option is out of range.
-pub fn evaluate(predictions: &Predictions, options: &Options) -> Result<Evaluation, EvaluateError> {
-    let _ = (predictions, options);
-    unimplemented!()
 }

@@ -22,17 +22,22 @@
 //! Definitions are those of scikit-learn; where scikit-learn warns and substitutes a number, this crate says "undefined"
 //! (see [`Scores`]).
 
+mod bootstrap;
 mod curves;
 mod error;
 mod evaluation;
+mod judge;
 mod metric;
 mod paired;
 mod predictions;
+mod ranking;
 mod table;
+mod tally;
 
 pub use curves::{ClassCurves, Curves, Histogram, PrPoint, ReliabilityBin, RocPoint};
 pub use error::EvaluateError;
-pub use evaluation::{ClassMetrics, Evaluation, FoldScores, Folds, Options, Scores, Slice, Spread, evaluate};
+pub use evaluation::{ClassMetrics, Evaluation, FoldScores, Folds, Options, Scores, Slice, Spread};
+pub use judge::evaluate;
 pub use metric::Metric;
 pub use paired::{Difference, paired_difference};
 pub use predictions::Predictions;

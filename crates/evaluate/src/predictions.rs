@@ -29,12 +29,7 @@ impl Predictions {
     ///
     /// # Errors
     /// As [`Predictions::check`].
-    pub fn new(
-        classes: Vec<String>,
-        ids: Vec<String>,
-        truth: Vec<Option<usize>>,
-        probabilities: Vec<f64>,
-    ) -> Result<Self, EvaluateError> {
+    pub fn new(classes: Vec<String>, ids: Vec<String>, truth: Vec<Option<usize>>, probabilities: Vec<f64>) -> Result<Self, EvaluateError> {
         let predictions = Self { classes, ids, truth, probabilities, fold: None, columns: BTreeMap::new() };
         predictions.check()?;
         Ok(predictions)
@@ -96,6 +91,9 @@ impl Predictions {
             return Err(EvaluateError::NoClasses);
         }
         for (i, class) in self.classes.iter().enumerate() {
+            if class.is_empty() {
+                return Err(EvaluateError::EmptyClass { class: i });
+            }
             if self.classes[..i].contains(class) {
                 return Err(EvaluateError::DuplicateClass { class: class.clone() });
             }
