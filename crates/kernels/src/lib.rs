@@ -1,1 +1,32 @@
 //! CPU microkernels of Fieldmark: slices in, slices out.
+//!
+//! Everything is `f32`. Feature maps are NHWC: `[N, H, W, C]`, channels fastest. The instruction set is chosen at run time
+//! ([`Isa::best`]); the environment variable `FIELDMARK_ISA` (`avx512`, `avx2` or `portable`) forces a lower one. Work is spread over
+//! the current rayon pool, and no sum is ever split between threads: results are the same, bit for bit, for any number of threads.
+//!
+//! Functions panic where a slice's length and the stated shape disagree: that is a bug of the caller, never of a user's data.
+
+mod attention;
+mod buffer;
+mod conv;
+mod depthwise;
+mod dispatch;
+mod elementwise;
+mod gemm;
+mod layout;
+mod normalise;
+mod pack;
+mod pool;
+mod tile;
+
+pub use attention::attention;
+pub use buffer::Buffer;
+pub use conv::{ConvShape, Window, conv2d};
+pub use depthwise::depthwise;
+pub use dispatch::Isa;
+pub use elementwise::{Function, activate, add, gate_channels, multiply, scale_shift};
+pub use gemm::{Clamp, Epilogue, gemm, gemm_packed};
+pub use layout::{nchw_to_nhwc, nhwc_to_nchw};
+pub use normalise::{layer_norm, softmax};
+pub use pack::{Matrix, PackedB};
+pub use pool::{PoolShape, average_pool, global_average, max_pool, max_pool_with_argmax};

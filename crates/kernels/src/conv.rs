@@ -1,0 +1,126 @@
+//! NHWC convolution: im2col by blocks of rows, straight into the matrix product.
+
+use std::ops::Range;
+
+use crate::buffer::Buffer;
+use crate::gemm::{Epilogue, Rows, multiply};
+use crate::pack::{Matrix, PackedB};
+
+/// A sliding window over a feature map.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Window {
+    /// `[height, width]`.
+    pub kernel: [usize; 2],
+    /// `[rows, columns]` between windows.
+    pub stride: [usize; 2],
+    /// `[rows, columns]` between taps.
+    pub dilation: [usize; 2],
+    /// Zeros above and to the left; those below and to the right follow from the output's size.
+    pub padding: [usize; 2],
+}
+
+impl Window {
+    /// The input position of tap `tap` of output `out` along `axis` (0: rows, 1: columns), or none in the padding.
+    #[inline(always)]
+    pub(crate) fn source(&self, axis: usize, out: usize, tap: usize, size: usize) -> Option<usize> {
+        let at = out * self.stride[axis] + tap * self.dilation[axis];
+        at.checked_sub(self.padding[axis]).filter(|&at| at < size)
+    }
+}
+
+/// Sizes of a feature map and of what a window makes of it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ConvShape {
+    /// Images.
+    pub batch: usize,
+    /// `[H, W]` read.
+    pub input: [usize; 2],
+    /// Channels of a pixel of the input.
+    pub channels: usize,
+    /// `[H, W]` written.
+    pub output: [usize; 2],
+    /// The window.
+    pub window: Window,
+}
+
+impl ConvShape {
+    pub(crate) fn pixels(&self) -> usize {
+        self.batch * self.output[0] * self.output[1]
+    }
+
+    fn is_pointwise(&self) -> bool {
+        let w = &self.window;
+        w.kernel == [1, 1] && w.stride == [1, 1] && w.padding == [0, 0] && self.input == self.output
+    }
+}
+
+/// Patches of a feature map as rows: column `(ky * KW + kx) * C + c`.
+pub(crate) struct Patches<'a> {
+    pub input: &'a [f32],
+    pub shape: ConvShape,
+    /// First channel read, and how many: a group.
+    pub first: usize,
+    pub count: usize,
+}
+
+impl Rows for Patches<'_> {
+    fn block<'a>(&'a self, rows: Range<usize>, ks: Range<usize>, scratch: &'a mut Buffer) -> (&'a [f32], usize) {
+        let ConvShape { input: [h, w], channels, output: [oh, ow], window, .. } = self.shape;
+        let (c, k) = (self.count, ks.len());
+        scratch.resize(rows.len() * k);
+        for (row, patch) in rows.zip(scratch.chunks_exact_mut(k.max(1))) {
+            let (n, y, x) = (row / (oh * ow), row / ow % oh, row % ow);
+            let mut at = ks.start;
+            while at < ks.end {
+                let (tap, channel) = (at / c, at % c);
+                let run = (c - channel).min(ks.end - at);
+                let target = &mut patch[at - ks.start..at - ks.start + run];
+                let sy = window.source(0, y, tap / window.kernel[1], h);
+                let sx = window.source(1, x, tap % window.kernel[1], w);
+                match (sy, sx) {
+                    (Some(sy), Some(sx)) => {
+                        let from = ((n * h + sy) * w + sx) * channels + self.first + channel;
+                        let source = &self.input[from..from + run];
+                        if run == 3 {
+                            target.iter_mut().zip(source).for_each(|(t, s)| *t = *s);
+                        } else {
+                            target.copy_from_slice(source);
+                        }
+                    }
+                    _ => target.fill(0.0),
+                }
+                at += run;
+            }
+        }
+        (scratch, k)
+    }
+}
+
+/// A convolution: `input` `[N, H, W, C]`, one packed operand `[KH * KW * C / groups, out / groups]` for each group, `output`
+/// `[N, OH, OW, out]`; bias, residual and activation as in [`Epilogue`].
+///
+/// # Panics
+/// Where sizes disagree.
+pub fn conv2d(output: &mut [f32], input: &[f32], shape: &ConvShape, groups: &[PackedB], epilogue: &Epilogue) {
+    assert_eq!(input.len(), shape.batch * shape.input[0] * shape.input[1] * shape.channels, "input");
+    let out: usize = groups.iter().map(|b| b.n).sum();
+    let m = shape.pixels();
+    assert_eq!(output.len(), m * out, "output");
+    let count = shape.channels / groups.len().max(1);
+    let taps = shape.window.kernel[0] * shape.window.kernel[1];
+    assert!(groups.iter().all(|b| b.k == taps * count), "weights of {taps} taps of {count} channels");
+    if let ([b], true) = (groups, shape.is_pointwise()) {
+        return multiply(output, out, m, &Matrix::new(input, m, shape.channels), b, false, epilogue);
+    }
+    let mut column = 0;
+    for (group, b) in groups.iter().enumerate() {
+        let patches = Patches { input, shape: *shape, first: group * count, count };
+        let part = Epilogue {
+            bias: epilogue.bias.map(|bias| &bias[column..column + b.n]),
+            residual: epilogue.residual.map(|r| &r[column..]),
+            clamp: epilogue.clamp,
+        };
+        multiply(&mut output[column..], out, m, &patches, b, false, &part);
+        column += b.n;
+    }
+}

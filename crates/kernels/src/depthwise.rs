@@ -1,0 +1,177 @@
+//! Depthwise convolution, NHWC: every channel its own small filter; vectors run over channels.
+
+use rayon::prelude::*;
+
+use crate::conv::ConvShape;
+use crate::dispatch::{Isa, Kernel, Simd};
+use crate::gemm::Clamp;
+
+/// A depthwise convolution: `input` `[N, H, W, C]`, `weights` `[KH * KW, C]`, `bias` `[C]`, `output` `[N, OH, OW, C]`.
+///
+/// # Panics
+/// Where sizes disagree.
+pub fn depthwise(output: &mut [f32], input: &[f32], shape: &ConvShape, weights: &[f32], bias: Option<&[f32]>, clamp: Option<Clamp>) {
+    depthwise_for(Isa::best(), output, input, shape, weights, bias, clamp);
+}
+
+pub(crate) fn depthwise_for(
+    isa: Isa,
+    output: &mut [f32],
+    input: &[f32],
+    shape: &ConvShape,
+    weights: &[f32],
+    bias: Option<&[f32]>,
+    clamp: Option<Clamp>,
+) {
+    let (c, [h, w], [oh, ow]) = (shape.channels, shape.input, shape.output);
+    assert_eq!(input.len(), shape.batch * h * w * c, "input");
+    assert_eq!(output.len(), shape.batch * oh * ow * c, "output");
+    assert_eq!(weights.len(), shape.window.kernel[0] * shape.window.kernel[1] * c, "weights");
+    assert!(bias.is_none_or(|bias| bias.len() == c), "bias");
+    if output.is_empty() {
+        return;
+    }
+    let row = ow * c;
+    // Some thousands of outputs a task: enough to pay for handing it out.
+    let rows = (16_384 / row.max(1)).clamp(1, oh);
+    output.par_chunks_mut(rows * row).enumerate().for_each(|(task, out)| {
+        for (i, out) in out.chunks_exact_mut(row).enumerate() {
+            let (n, y) = ((task * rows + i) / oh, (task * rows + i) % oh);
+            let image = &input[n * h * w * c..(n + 1) * h * w * c];
+            isa.run(Row { out, image, shape, weights, bias, clamp, y });
+        }
+    });
+}
+
+/// One row of the output.
+struct Row<'a> {
+    out: &'a mut [f32],
+    image: &'a [f32],
+    shape: &'a ConvShape,
+    weights: &'a [f32],
+    bias: Option<&'a [f32]>,
+    clamp: Option<Clamp>,
+    y: usize,
+}
+
+impl Kernel for Row<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<S: Simd>(mut self, s: S) {
+        let w = self.shape.window;
+        match (w.kernel, w.stride, w.dilation) {
+            ([3, 3], [1, 1], [1, 1]) => self.row::<S, 3, 1>(s),
+            ([3, 3], [2, 2], [1, 1]) => self.row::<S, 3, 2>(s),
+            ([5, 5], [1, 1], [1, 1]) => self.row::<S, 5, 1>(s),
+            ([5, 5], [2, 2], [1, 1]) => self.row::<S, 5, 2>(s),
+            _ => self.columns(s, 0, self.shape.output[1]),
+        }
+    }
+}
+
+impl Row<'_> {
+    /// Columns whose windows lie inside the image go eight (then four) at a time, the rest one by one.
+    #[inline(always)]
+    fn row<S: Simd, const K: usize, const ST: usize>(&mut self, s: S) {
+        let ([_, w], [_, ow], left) = (self.shape.input, self.shape.output, self.shape.window.padding[1]);
+        let first = left.div_ceil(ST).min(ow);
+        let last = if w + left >= K { ((w + left - K) / ST + 1).clamp(first, ow) } else { first };
+        self.columns(s, 0, first);
+        let mut x = first;
+        while x + 8 <= last {
+            self.inner::<S, K, ST, 8>(s, x);
+            x += 8;
+        }
+        while x + 4 <= last {
+            self.inner::<S, K, ST, 4>(s, x);
+            x += 4;
+        }
+        self.columns(s, x, ow);
+    }
+
+    /// `XT` columns from `x`, all of whose taps exist sideways.
+    #[inline(always)]
+    fn inner<S: Simd, const K: usize, const ST: usize, const XT: usize>(&mut self, s: S, x: usize) {
+        let (c, [h, w], window) = (self.shape.channels, self.shape.input, self.shape.window);
+        let sx = x * ST - window.padding[1];
+        assert!(sx + (XT - 1) * ST + K <= w && self.out.len() >= (x + XT) * c && self.weights.len() == K * K * c);
+        let mut channel = 0;
+        while channel + S::LANES <= c {
+            // SAFETY: `channel + LANES <= c`; rows come from `source`, columns were checked above, so every vector lies in the image, the
+            // weights, the bias (checked at the door) or the output row.
+            unsafe {
+                let bias = self.bias.map_or(s.splat(0.0), |b| s.load(b.as_ptr().add(channel)));
+                let mut acc = [bias; XT];
+                for ky in 0..K {
+                    let Some(sy) = window.source(0, self.y, ky, h) else { continue };
+                    let row = self.image.as_ptr().add((sy * w + sx) * c + channel);
+                    let taps = self.weights.as_ptr().add(ky * K * c + channel);
+                    for kx in 0..K {
+                        let tap = s.load(taps.add(kx * c));
+                        for i in 0..XT {
+                            acc[i] = s.fma(s.load(row.add((i * ST + kx) * c)), tap, acc[i]);
+                        }
+                    }
+                }
+                for (i, &v) in acc.iter().enumerate() {
+                    s.store(self.out.as_mut_ptr().add((x + i) * c + channel), self.clamped(s, v));
+                }
+            }
+            channel += S::LANES;
+        }
+        for x in x..x + XT {
+            self.pixel::<S, 1>(s, x, channel);
+        }
+    }
+
+    #[inline(always)]
+    fn columns<S: Simd>(&mut self, s: S, from: usize, to: usize) {
+        for x in from..to {
+            let rest = self.pixel::<S, 4>(s, x, 0);
+            self.pixel::<S, 1>(s, x, rest);
+        }
+    }
+
+    /// One column, any window: channels from `channel` by `NB` whole vectors; a ragged last vector where `NB` is 1. Returns where it ended.
+    #[inline(always)]
+    fn pixel<S: Simd, const NB: usize>(&mut self, s: S, x: usize, mut channel: usize) -> usize {
+        let (c, [h, w], window) = (self.shape.channels, self.shape.input, self.shape.window);
+        assert!(self.out.len() >= (x + 1) * c);
+        while channel + NB * S::LANES <= c || (NB == 1 && channel < c) {
+            let n = (c - channel).min(S::LANES);
+            // SAFETY: each vector covers `n` values (whole vectors where NB > 1) before channel `c` of a pixel that exists.
+            unsafe {
+                let mut acc: [S::V; NB] = std::array::from_fn(|j| match self.bias {
+                    Some(b) => s.load_first(b.as_ptr().add(channel + j * S::LANES), n),
+                    None => s.splat(0.0),
+                });
+                for ky in 0..window.kernel[0] {
+                    let Some(sy) = window.source(0, self.y, ky, h) else { continue };
+                    for kx in 0..window.kernel[1] {
+                        let Some(sx) = window.source(1, x, kx, w) else { continue };
+                        let pixel = self.image.as_ptr().add((sy * w + sx) * c + channel);
+                        let tap = self.weights.as_ptr().add((ky * window.kernel[1] + kx) * c + channel);
+                        for (j, acc) in acc.iter_mut().enumerate() {
+                            let at = j * S::LANES;
+                            *acc = s.fma(s.load_first(pixel.add(at), n), s.load_first(tap.add(at), n), *acc);
+                        }
+                    }
+                }
+                for (j, &v) in acc.iter().enumerate() {
+                    s.store_first(self.out.as_mut_ptr().add(x * c + channel + j * S::LANES), n, self.clamped(s, v));
+                }
+            }
+            channel += NB * S::LANES;
+        }
+        channel.min(c)
+    }
+
+    #[inline(always)]
+    fn clamped<S: Simd>(&self, s: S, v: S::V) -> S::V {
+        match self.clamp {
+            Some(clamp) => s.min(s.splat(clamp.high), s.max(s.splat(clamp.low), v)),
+            None => v,
+        }
+    }
+}

@@ -1,0 +1,322 @@
+//! Instruction sets: which one runs, and the vector operations of each.
+//!
+//! A [`Simd`] token can be obtained only where the processor supports its instructions ([`Isa`] checks that), so an algorithm written
+//! once, generic over the token, may use its operations. [`Isa::run`] is the one place where a token turns into compiled code.
+
+use std::sync::OnceLock;
+
+#[cfg(target_arch = "x86_64")]
+use std::arch::x86_64::*;
+
+/// An instruction set that this machine has.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Isa(Kind);
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    Portable,
+    #[cfg(target_arch = "x86_64")]
+    Avx2,
+    #[cfg(target_arch = "x86_64")]
+    Avx512,
+}
+
+impl Isa {
+    /// The instruction sets of this machine, slowest first.
+    pub fn available() -> Vec<Self> {
+        #[cfg_attr(not(target_arch = "x86_64"), allow(unused_mut))]
+        let mut list = vec![Self(Kind::Portable)];
+        #[cfg(target_arch = "x86_64")]
+        {
+            if is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma") {
+                list.push(Self(Kind::Avx2));
+                if is_x86_feature_detected!("avx512f") && is_x86_feature_detected!("avx512vl") && is_x86_feature_detected!("avx512dq") {
+                    list.push(Self(Kind::Avx512));
+                }
+            }
+        }
+        list
+    }
+
+    /// The fastest one, or the one that `FIELDMARK_ISA` names where the machine has it.
+    pub fn best() -> Self {
+        static BEST: OnceLock<Isa> = OnceLock::new();
+        *BEST.get_or_init(|| {
+            let list = Self::available();
+            let forced = std::env::var("FIELDMARK_ISA").ok();
+            let forced = forced.and_then(|name| list.iter().copied().find(|isa| isa.name() == name));
+            forced.or(list.last().copied()).unwrap_or(Self(Kind::Portable))
+        })
+    }
+
+    /// `avx512`, `avx2` or `portable`.
+    pub fn name(self) -> &'static str {
+        match self.0 {
+            Kind::Portable => "portable",
+            #[cfg(target_arch = "x86_64")]
+            Kind::Avx2 => "avx2",
+            #[cfg(target_arch = "x86_64")]
+            Kind::Avx512 => "avx512",
+        }
+    }
+
+    /// Columns of a full panel of packed B.
+    pub(crate) fn panel(self) -> (usize, usize) {
+        match self.0 {
+            Kind::Portable => (Portable::LANES, Portable::PANEL),
+            #[cfg(target_arch = "x86_64")]
+            Kind::Avx2 => (Avx2::LANES, Avx2::PANEL),
+            #[cfg(target_arch = "x86_64")]
+            Kind::Avx512 => (Avx512::LANES, Avx512::PANEL),
+        }
+    }
+
+    /// Runs an algorithm compiled for this instruction set.
+    #[inline]
+    pub(crate) fn run<K: Kernel>(self, kernel: K) -> K::Output {
+        match self.0 {
+            Kind::Portable => Portable.vectorize(kernel),
+            #[cfg(target_arch = "x86_64")]
+            Kind::Avx2 => Avx2(()).vectorize(kernel),
+            #[cfg(target_arch = "x86_64")]
+            Kind::Avx512 => Avx512(()).vectorize(kernel),
+        }
+    }
+}
+
+/// An algorithm generic over the instruction set.
+pub(crate) trait Kernel {
+    type Output;
+    /// Must be `#[inline(always)]`, so that it compiles into the caller's instruction set.
+    fn run<S: Simd>(self, s: S) -> Self::Output;
+}
+
+/// Vector operations of an instruction set.
+///
+/// # Safety
+/// A value of the type proves that the processor supports the instructions: values are made in this file only, from an [`Isa`].
+pub(crate) unsafe trait Simd: Copy + Send + Sync + 'static {
+    /// `LANES` values.
+    type V: Copy;
+    const LANES: usize;
+    /// Vectors in a row of a full panel of packed B.
+    const PANEL: usize;
+
+    /// Runs `kernel` in a function of its own, compiled for this instruction set.
+    fn vectorize<K: Kernel>(self, kernel: K) -> K::Output;
+    fn splat(self, x: f32) -> Self::V;
+    /// # Safety
+    /// `LANES` values are readable at `p`.
+    unsafe fn load(self, p: *const f32) -> Self::V;
+    /// # Safety
+    /// `LANES` values are writable at `p`.
+    unsafe fn store(self, p: *mut f32, v: Self::V);
+    /// The first `n <= LANES` values, zeros behind.
+    /// # Safety
+    /// `n` values are readable at `p`.
+    unsafe fn load_first(self, p: *const f32, n: usize) -> Self::V;
+    /// # Safety
+    /// `n <= LANES` values are writable at `p`.
+    unsafe fn store_first(self, p: *mut f32, n: usize, v: Self::V);
+    /// `a * b + c`.
+    fn fma(self, a: Self::V, b: Self::V, c: Self::V) -> Self::V;
+    fn add(self, a: Self::V, b: Self::V) -> Self::V;
+    /// The larger; `b` where either is NaN.
+    fn max(self, a: Self::V, b: Self::V) -> Self::V;
+    /// The smaller; `b` where either is NaN.
+    fn min(self, a: Self::V, b: Self::V) -> Self::V;
+}
+
+/// Any processor: four lanes that compilers map to the baseline vectors.
+#[derive(Clone, Copy)]
+pub(crate) struct Portable;
+
+// SAFETY: needs no instructions beyond the target's baseline.
+unsafe impl Simd for Portable {
+    type V = [f32; 4];
+    const LANES: usize = 4;
+    const PANEL: usize = 2;
+
+    #[inline]
+    fn vectorize<K: Kernel>(self, kernel: K) -> K::Output {
+        kernel.run(self)
+    }
+    #[inline(always)]
+    fn splat(self, x: f32) -> Self::V {
+        [x; 4]
+    }
+    #[inline(always)]
+    unsafe fn load(self, p: *const f32) -> Self::V {
+        // SAFETY: the caller's promise; an array of f32 has the alignment of f32.
+        unsafe { p.cast::<[f32; 4]>().read() }
+    }
+    #[inline(always)]
+    unsafe fn store(self, p: *mut f32, v: Self::V) {
+        // SAFETY: the caller's promise; an array of f32 has the alignment of f32.
+        unsafe { p.cast::<[f32; 4]>().write(v) }
+    }
+    #[inline(always)]
+    unsafe fn load_first(self, p: *const f32, n: usize) -> Self::V {
+        // SAFETY: the caller promises `n` readable values.
+        std::array::from_fn(|i| if i < n { unsafe { *p.add(i) } } else { 0.0 })
+    }
+    #[inline(always)]
+    unsafe fn store_first(self, p: *mut f32, n: usize, v: Self::V) {
+        for (i, x) in v.iter().enumerate().take(n) {
+            // SAFETY: the caller promises `n` writable values.
+            unsafe { *p.add(i) = *x }
+        }
+    }
+    #[inline(always)]
+    fn fma(self, a: Self::V, b: Self::V, c: Self::V) -> Self::V {
+        std::array::from_fn(|i| a[i] * b[i] + c[i])
+    }
+    #[inline(always)]
+    fn add(self, a: Self::V, b: Self::V) -> Self::V {
+        std::array::from_fn(|i| a[i] + b[i])
+    }
+    #[inline(always)]
+    fn max(self, a: Self::V, b: Self::V) -> Self::V {
+        std::array::from_fn(|i| if a[i] > b[i] { a[i] } else { b[i] })
+    }
+    #[inline(always)]
+    fn min(self, a: Self::V, b: Self::V) -> Self::V {
+        std::array::from_fn(|i| if a[i] < b[i] { a[i] } else { b[i] })
+    }
+}
+
+/// AVX2 and FMA: eight lanes.
+#[cfg(target_arch = "x86_64")]
+#[derive(Clone, Copy)]
+pub(crate) struct Avx2(());
+
+#[cfg(target_arch = "x86_64")]
+#[inline(always)]
+fn mask8(n: usize) -> __m256i {
+    const TABLE: [i32; 16] = [-1, -1, -1, -1, -1, -1, -1, -1, 0, 0, 0, 0, 0, 0, 0, 0];
+    // SAFETY: 8 - min(n, 8) lies in 0..=8 and eight values follow it in the table; callers hold an Avx2 token.
+    unsafe { _mm256_loadu_si256(TABLE.as_ptr().add(8 - n.min(8)).cast()) }
+}
+
+// SAFETY: made by `Isa::run` only, from an `Isa` whose features were detected. The same token is the reason why each intrinsic below may
+// run; loads and stores touch what the caller promises.
+#[cfg(target_arch = "x86_64")]
+#[allow(clippy::undocumented_unsafe_blocks)]
+unsafe impl Simd for Avx2 {
+    type V = __m256;
+    const LANES: usize = 8;
+    const PANEL: usize = 2;
+
+    #[inline]
+    fn vectorize<K: Kernel>(self, kernel: K) -> K::Output {
+        #[target_feature(enable = "avx2,fma")]
+        #[inline(never)]
+        fn with_features<K: Kernel>(s: Avx2, kernel: K) -> K::Output {
+            kernel.run(s)
+        }
+        unsafe { with_features(self, kernel) }
+    }
+    #[inline(always)]
+    fn splat(self, x: f32) -> Self::V {
+        unsafe { _mm256_set1_ps(x) }
+    }
+    #[inline(always)]
+    unsafe fn load(self, p: *const f32) -> Self::V {
+        unsafe { _mm256_loadu_ps(p) }
+    }
+    #[inline(always)]
+    unsafe fn store(self, p: *mut f32, v: Self::V) {
+        unsafe { _mm256_storeu_ps(p, v) }
+    }
+    #[inline(always)]
+    unsafe fn load_first(self, p: *const f32, n: usize) -> Self::V {
+        unsafe { _mm256_maskload_ps(p, mask8(n)) }
+    }
+    #[inline(always)]
+    unsafe fn store_first(self, p: *mut f32, n: usize, v: Self::V) {
+        unsafe { _mm256_maskstore_ps(p, mask8(n), v) }
+    }
+    #[inline(always)]
+    fn fma(self, a: Self::V, b: Self::V, c: Self::V) -> Self::V {
+        unsafe { _mm256_fmadd_ps(a, b, c) }
+    }
+    #[inline(always)]
+    fn add(self, a: Self::V, b: Self::V) -> Self::V {
+        unsafe { _mm256_add_ps(a, b) }
+    }
+    #[inline(always)]
+    fn max(self, a: Self::V, b: Self::V) -> Self::V {
+        unsafe { _mm256_max_ps(a, b) }
+    }
+    #[inline(always)]
+    fn min(self, a: Self::V, b: Self::V) -> Self::V {
+        unsafe { _mm256_min_ps(a, b) }
+    }
+}
+
+/// AVX-512 F, VL and DQ: sixteen lanes.
+#[cfg(target_arch = "x86_64")]
+#[derive(Clone, Copy)]
+pub(crate) struct Avx512(());
+
+#[cfg(target_arch = "x86_64")]
+#[inline(always)]
+fn mask16(n: usize) -> __mmask16 {
+    ((1u32 << n.min(16)) - 1) as __mmask16
+}
+
+// SAFETY: made by `Isa::run` only, from an `Isa` whose features were detected. The same token is the reason why each intrinsic below may
+// run; loads and stores touch what the caller promises.
+#[cfg(target_arch = "x86_64")]
+#[allow(clippy::undocumented_unsafe_blocks)]
+unsafe impl Simd for Avx512 {
+    type V = __m512;
+    const LANES: usize = 16;
+    const PANEL: usize = 3;
+
+    #[inline]
+    fn vectorize<K: Kernel>(self, kernel: K) -> K::Output {
+        #[target_feature(enable = "avx512f,avx512vl,avx512dq,avx2,fma")]
+        #[inline(never)]
+        fn with_features<K: Kernel>(s: Avx512, kernel: K) -> K::Output {
+            kernel.run(s)
+        }
+        unsafe { with_features(self, kernel) }
+    }
+    #[inline(always)]
+    fn splat(self, x: f32) -> Self::V {
+        unsafe { _mm512_set1_ps(x) }
+    }
+    #[inline(always)]
+    unsafe fn load(self, p: *const f32) -> Self::V {
+        unsafe { _mm512_loadu_ps(p) }
+    }
+    #[inline(always)]
+    unsafe fn store(self, p: *mut f32, v: Self::V) {
+        unsafe { _mm512_storeu_ps(p, v) }
+    }
+    #[inline(always)]
+    unsafe fn load_first(self, p: *const f32, n: usize) -> Self::V {
+        unsafe { _mm512_maskz_loadu_ps(mask16(n), p) }
+    }
+    #[inline(always)]
+    unsafe fn store_first(self, p: *mut f32, n: usize, v: Self::V) {
+        unsafe { _mm512_mask_storeu_ps(p, mask16(n), v) }
+    }
+    #[inline(always)]
+    fn fma(self, a: Self::V, b: Self::V, c: Self::V) -> Self::V {
+        unsafe { _mm512_fmadd_ps(a, b, c) }
+    }
+    #[inline(always)]
+    fn add(self, a: Self::V, b: Self::V) -> Self::V {
+        unsafe { _mm512_add_ps(a, b) }
+    }
+    #[inline(always)]
+    fn max(self, a: Self::V, b: Self::V) -> Self::V {
+        unsafe { _mm512_max_ps(a, b) }
+    }
+    #[inline(always)]
+    fn min(self, a: Self::V, b: Self::V) -> Self::V {
+        unsafe { _mm512_min_ps(a, b) }
+    }
+}

@@ -1,0 +1,114 @@
+//! Matrices by strides, and the packed form of a right-hand operand.
+
+use crate::buffer::Buffer;
+use crate::dispatch::Isa;
+
+/// A matrix read through strides.
+#[derive(Debug, Clone, Copy)]
+pub struct Matrix<'a> {
+    pub(crate) data: &'a [f32],
+    pub(crate) rows: usize,
+    pub(crate) cols: usize,
+    pub(crate) row_stride: usize,
+    pub(crate) col_stride: usize,
+}
+
+impl<'a> Matrix<'a> {
+    /// A row-major matrix without gaps.
+    pub fn new(data: &'a [f32], rows: usize, cols: usize) -> Self {
+        Self::strided(data, rows, cols, cols)
+    }
+
+    /// A row-major matrix whose rows begin `row_stride` values apart.
+    pub fn strided(data: &'a [f32], rows: usize, cols: usize, row_stride: usize) -> Self {
+        assert!(rows == 0 || cols == 0 || (row_stride >= cols && data.len() >= (rows - 1) * row_stride + cols), "matrix beyond its slice");
+        Self { data, rows, cols, row_stride, col_stride: 1 }
+    }
+
+    /// The transposed matrix, over the same values.
+    pub fn t(self) -> Self {
+        Self { rows: self.cols, cols: self.rows, row_stride: self.col_stride, col_stride: self.row_stride, ..self }
+    }
+}
+
+/// A right-hand operand `[k, n]` packed for the microkernel: panels of columns, each panel's rows contiguous.
+#[derive(Debug, Clone)]
+pub struct PackedB {
+    pub(crate) isa: Isa,
+    pub(crate) k: usize,
+    pub(crate) n: usize,
+    data: Buffer,
+}
+
+/// One panel: `vectors` vectors of columns from `column`, `width` of them real.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Panel<'a> {
+    pub column: usize,
+    pub width: usize,
+    pub vectors: usize,
+    pub data: &'a [f32],
+}
+
+impl PackedB {
+    /// Packs `b` for the best instruction set.
+    pub fn new(b: Matrix) -> Self {
+        Self::for_isa(Isa::best(), b)
+    }
+
+    /// Packs `b` for one instruction set.
+    pub fn for_isa(isa: Isa, b: Matrix) -> Self {
+        let mut packed = Self { isa, k: 0, n: 0, data: Buffer::default() };
+        packed.repack(b);
+        packed
+    }
+
+    /// Packs another matrix into the same memory.
+    pub(crate) fn repack(&mut self, b: Matrix) {
+        let (lanes, panel) = self.isa.panel();
+        (self.k, self.n) = (b.rows, b.cols);
+        self.data.resize(b.rows * b.cols.div_ceil(lanes) * lanes);
+        let full = lanes * panel;
+        let mut at = 0;
+        for column in (0..b.cols).step_by(full) {
+            let width = full.min(b.cols - column);
+            let padded = width.div_ceil(lanes) * lanes;
+            for (k, row) in self.data[at..at + padded * b.rows].chunks_exact_mut(padded).enumerate() {
+                let start = k * b.row_stride + column * b.col_stride;
+                if b.col_stride == 1 {
+                    row[..width].copy_from_slice(&b.data[start..start + width]);
+                } else {
+                    for (j, value) in row[..width].iter_mut().enumerate() {
+                        *value = b.data[start + j * b.col_stride];
+                    }
+                }
+                row[width..].fill(0.0);
+            }
+            at += padded * b.rows;
+        }
+    }
+
+    /// Rows.
+    pub fn k(&self) -> usize {
+        self.k
+    }
+
+    /// Columns.
+    pub fn n(&self) -> usize {
+        self.n
+    }
+
+    pub(crate) fn panels(&self) -> usize {
+        let (lanes, panel) = self.isa.panel();
+        self.n.div_ceil(lanes * panel)
+    }
+
+    pub(crate) fn panel(&self, index: usize) -> Panel<'_> {
+        let (lanes, panel) = self.isa.panel();
+        let full = lanes * panel;
+        let column = index * full;
+        let width = full.min(self.n - column);
+        let vectors = width.div_ceil(lanes);
+        let at = column * self.k;
+        Panel { column, width, vectors, data: &self.data[at..at + vectors * lanes * self.k] }
+    }
+}
