@@ -146,13 +146,13 @@ impl GraphBuilder {
     /// Ends the graph at its logits.
     ///
     /// # Errors
-    /// The first node that did not fit, or what [`Graph::check`] finds.
+    /// The first node that did not fit, or what [`Graph::check_classifier`] finds.
     pub fn finish(mut self, output: NodeId) -> Result<Graph, GraphError> {
         if let Some(error) = self.error {
             return Err(error);
         }
         self.graph.output = output;
-        self.graph.check()?;
+        self.graph.check_classifier()?;
         Ok(self.graph)
     }
 }

@@ -48,7 +48,7 @@ pub struct Graph {
     pub name: String,
     /// Nodes in topological order.
     pub nodes: Vec<Node>,
-    /// The classifier's logits, shape `[num_classes]`.
+    /// The classifier's logits, shape `[num_classes]`; of any shape in a part of a network ([`Graph::prefix`], [`Graph::split_at_stage`]).
     pub output: NodeId,
     /// Named activations. Every zoo graph has `features` (the pooled vector `[D]` that the classifier head reads).
     pub taps: BTreeMap<String, NodeId>,

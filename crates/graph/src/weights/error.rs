@@ -1,6 +1,6 @@
 //! What can be wrong with a file of weights, or with weights for a graph.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use thiserror::Error;
 
@@ -33,7 +33,7 @@ pub enum WeightsError {
         wants: String,
     },
     /// Weights do not fit the graph; every one is listed.
-    #[error("the weights do not fit graph {graph:?}: {}", problems.join("; "))]
+    #[error("the weights do not fit graph {graph:?}, {} problems:\n  {}", problems.len(), problems.join("\n  "))]
     Mismatch {
         /// Graph name.
         graph: String,
@@ -46,4 +46,14 @@ pub enum WeightsError {
         /// One line a collision.
         collisions: Vec<String>,
     },
+}
+
+impl WeightsError {
+    pub(super) fn io(path: &Path, source: std::io::Error) -> Self {
+        Self::Io { path: path.to_owned(), source }
+    }
+
+    pub(super) fn malformed(path: &Path, problem: impl Into<String>) -> Self {
+        Self::Malformed { path: path.to_owned(), problem: problem.into() }
+    }
 }

@@ -1,0 +1,186 @@
+//! Ops over features and tokens, and elementwise ones.
+
+use crate::op::{Activation, BatchNorm, LayerNorm, Linear};
+use crate::tensor::Tensor;
+
+/// `[N, .., in] -> [N, .., out]`.
+pub(super) fn linear(linear: &Linear, x: &Tensor, parameters: &[&Tensor]) -> Tensor {
+    let (weight, bias) = (&parameters[0].data, parameters.get(1));
+    let rows = x.data.chunks_exact(linear.in_features);
+    let data = rows
+        .flat_map(|row| {
+            weight.chunks_exact(linear.in_features).enumerate().map(move |(o, w)| {
+                let bias = bias.map_or(0.0, |b| f64::from(b.data[o]));
+                (dot(row, w) + bias) as f32
+            })
+        })
+        .collect();
+    let mut shape = x.shape.clone();
+    if let Some(last) = shape.last_mut() {
+        *last = linear.out_features;
+    }
+    Tensor { shape, data }
+}
+
+/// Channels are the first dimension after the batch.
+pub(super) fn batch_norm(norm: &BatchNorm, x: &Tensor, parameters: &[&Tensor]) -> Tensor {
+    let [weight, bias, mean, var] = [0, 1, 2, 3].map(|i| &parameters[i].data);
+    let plane: usize = x.shape[2..].iter().product();
+    let normalised = |(i, values): (usize, &[f32])| {
+        let c = i % norm.channels;
+        let scale = f64::from(weight[c]) / (f64::from(var[c]) + f64::from(norm.eps)).sqrt();
+        let (mean, bias) = (f64::from(mean[c]), f64::from(bias[c]));
+        values.iter().map(|&v| ((f64::from(v) - mean) * scale + bias) as f32).collect::<Vec<_>>()
+    };
+    Tensor { shape: x.shape.clone(), data: x.data.chunks_exact(plane).enumerate().flat_map(normalised).collect() }
+}
+
+/// Over the last dimension; the variance is the biased one.
+pub(super) fn layer_norm(norm: &LayerNorm, x: &Tensor, parameters: &[&Tensor]) -> Tensor {
+    let (weight, bias, n) = (&parameters[0].data, &parameters[1].data, norm.features as f64);
+    let normalised = |row: &[f32]| {
+        let mean = row.iter().map(|&v| f64::from(v)).sum::<f64>() / n;
+        let var = row.iter().map(|&v| (f64::from(v) - mean).powi(2)).sum::<f64>() / n;
+        let scale = 1.0 / (var + f64::from(norm.eps)).sqrt();
+        let one = |(i, &v): (usize, &f32)| ((f64::from(v) - mean) * scale * f64::from(weight[i]) + f64::from(bias[i])) as f32;
+        row.iter().enumerate().map(one).collect::<Vec<_>>()
+    };
+    Tensor { shape: x.shape.clone(), data: x.data.chunks_exact(norm.features).flat_map(normalised).collect() }
+}
+
+pub(super) fn activation(activation: Activation, x: &Tensor) -> Tensor {
+    let sigmoid = |v: f64| 1.0 / (1.0 + (-v).exp());
+    let relu6 = |v: f64| v.clamp(0.0, 6.0);
+    let one = |v: f64| match activation {
+        Activation::Relu => {
+            if v < 0.0 {
+                0.0
+            } else {
+                v
+            }
+        }
+        Activation::Relu6 => relu6(v),
+        Activation::Gelu => v * 0.5 * (1.0 + libm::erf(v * std::f64::consts::FRAC_1_SQRT_2)),
+        Activation::Silu => v * sigmoid(v),
+        Activation::HardSwish => v * relu6(v + 3.0) / 6.0,
+        Activation::Sigmoid => sigmoid(v),
+        Activation::Tanh => v.tanh(),
+    };
+    Tensor { shape: x.shape.clone(), data: x.data.iter().map(|&v| one(f64::from(v)) as f32).collect() }
+}
+
+pub(super) fn add(a: &Tensor, b: &Tensor) -> Tensor {
+    Tensor { shape: a.shape.clone(), data: a.data.iter().zip(&b.data).map(|(x, y)| x + y).collect() }
+}
+
+/// Two equal shapes, or maps times one gate a channel.
+pub(super) fn mul(a: &Tensor, b: &Tensor) -> Tensor {
+    let plane = a.data.len() / b.data.len().max(1);
+    Tensor { shape: a.shape.clone(), data: a.data.iter().enumerate().map(|(i, x)| x * b.data[i / plane]).collect() }
+}
+
+/// Along the first dimension after the batch.
+pub(super) fn concat(inputs: &[&Tensor]) -> Tensor {
+    let n = inputs[0].shape[0];
+    let mut shape = inputs[0].shape.clone();
+    shape[1] = inputs.iter().map(|x| x.shape[1]).sum();
+    let mut data = Vec::new();
+    for image in 0..n {
+        for x in inputs {
+            let size = x.data.len() / n;
+            data.extend_from_slice(&x.data[image * size..][..size]);
+        }
+    }
+    Tensor { shape, data }
+}
+
+/// `[N, D, H, W] -> [N, H * W, D]`.
+pub(super) fn to_tokens(x: &Tensor) -> Tensor {
+    let (n, d, t) = (x.shape[0], x.shape[1], x.shape[2] * x.shape[3]);
+    let mut data = Vec::with_capacity(x.data.len());
+    for image in 0..n {
+        for token in 0..t {
+            data.extend((0..d).map(|feature| x.data[(image * d + feature) * t + token]));
+        }
+    }
+    Tensor { shape: vec![n, t, d], data }
+}
+
+/// `[N, T, D] -> [N, T + 1, D]`.
+pub(super) fn prepend_token(x: &Tensor, token: &Tensor) -> Tensor {
+    let [n, t, d] = token_dims(x);
+    let data = x.data.chunks_exact(t * d).flat_map(|image| token.data.iter().chain(image).copied()).collect();
+    Tensor { shape: vec![n, t + 1, d], data }
+}
+
+/// `[N, T, D]` plus a table `[1, T, D]`.
+pub(super) fn add_position(x: &Tensor, table: &Tensor) -> Tensor {
+    Tensor { shape: x.shape.clone(), data: x.data.iter().zip(table.data.iter().cycle()).map(|(a, b)| a + b).collect() }
+}
+
+/// `[N, T, D] -> [N, D]`.
+pub(super) fn select_token(x: &Tensor, index: usize) -> Tensor {
+    let [n, t, d] = token_dims(x);
+    let data = x.data.chunks_exact(t * d).flat_map(|image| &image[index * d..][..d]).copied().collect();
+    Tensor { shape: vec![n, d], data }
+}
+
+/// `[N, T, 3 * D] -> [N, T, D]`: `softmax(q kᵀ / sqrt(D / heads)) v` for each head (Vaswani et al., 2017, equation 1). A row holds
+/// all queries, then all keys, then all values, each head after head.
+pub(super) fn attention(x: &Tensor, heads: usize) -> Tensor {
+    let [n, t, joined] = token_dims(x);
+    let d = joined / 3;
+    let size = d / heads;
+    let scale = 1.0 / (size as f64).sqrt();
+    let mut data = vec![0.0; n * t * d];
+    for image in 0..n {
+        let part = |token: usize, which: usize, head: usize| &x.data[(image * t + token) * joined + which * d + head * size..][..size];
+        for head in 0..heads {
+            for query in 0..t {
+                let mut scores: Vec<f64> = (0..t).map(|key| dot(part(query, 0, head), part(key, 1, head)) * scale).collect();
+                softmax_in_place(&mut scores);
+                let out = &mut data[(image * t + query) * d + head * size..][..size];
+                for (feature, out) in out.iter_mut().enumerate() {
+                    let weighted = |(token, score): (usize, &f64)| score * f64::from(part(token, 2, head)[feature]);
+                    *out = scores.iter().enumerate().map(weighted).sum::<f64>() as f32;
+                }
+            }
+        }
+    }
+    Tensor { shape: vec![n, t, d], data }
+}
+
+/// Over the last dimension.
+pub(super) fn softmax(x: &Tensor) -> Tensor {
+    let size = x.shape.last().copied().unwrap_or(1);
+    let one = |row: &[f32]| {
+        let mut row: Vec<f64> = row.iter().map(|&v| f64::from(v)).collect();
+        softmax_in_place(&mut row);
+        row.into_iter().map(|v| v as f32)
+    };
+    Tensor { shape: x.shape.clone(), data: x.data.chunks_exact(size).flat_map(one).collect() }
+}
+
+fn softmax_in_place(row: &mut [f64]) {
+    let max = row.iter().copied().fold(f64::NEG_INFINITY, f64::max);
+    row.iter_mut().for_each(|v| *v = (*v - max).exp());
+    let sum: f64 = row.iter().sum();
+    row.iter_mut().for_each(|v| *v /= sum);
+}
+
+fn dot(a: &[f32], b: &[f32]) -> f64 {
+    // Eight sums side by side, so that the compiler may keep them in vector registers.
+    let mut sums = [0.0f64; 8];
+    let (a_chunks, b_chunks) = (a.chunks_exact(8), b.chunks_exact(8));
+    let rest: f64 = a_chunks.remainder().iter().zip(b_chunks.remainder()).map(|(&x, &y)| f64::from(x) * f64::from(y)).sum();
+    for (x, y) in a_chunks.zip(b_chunks) {
+        for i in 0..8 {
+            sums[i] += f64::from(x[i]) * f64::from(y[i]);
+        }
+    }
+    sums.iter().sum::<f64>() + rest
+}
+
+fn token_dims(x: &Tensor) -> [usize; 3] {
+    [x.shape[0], x.shape[1], x.shape[2]]
+}
