@@ -5,9 +5,11 @@
 
 mod classifier;
 mod error;
+mod lower;
 mod model;
 mod plan;
 mod run;
+mod step;
 mod stream;
 
 pub use classifier::{Classifier, Prediction};

@@ -183,13 +183,14 @@ impl Model {
         let document = DocumentOut { metadata: &self.metadata, graph: &self.graph };
         let document = serde_json::to_string(&document).map_err(|error| inconsistent(error.to_string()))?;
         let kept = || self.weights.iter().filter(|(name, _)| !name.ends_with("num_batches_tracked"));
-        let stored: Vec<(&String, Vec<usize>, Vec<u8>)> = kept()
-            .map(|(name, tensor)| (name, tensor.shape.clone(), tensor.data.iter().flat_map(|v| v.to_le_bytes()).collect()))
-            .collect();
+        let stored: Vec<(&String, Vec<usize>, Vec<u8>)> =
+            kept().map(|(name, tensor)| (name, tensor.shape.clone(), tensor.data.iter().flat_map(|v| v.to_le_bytes()).collect())).collect();
         let sum = checksum(&document[1..], stored.iter().map(|(name, shape, bytes)| (name.as_str(), shape.as_slice(), bytes.as_slice())));
         let document = format!("{HEAD}{sum}\",{}", &document[1..]);
         let views = stored.iter().map(|(name, shape, bytes)| {
-            TensorView::new(Dtype::F32, shape.clone(), bytes).map(|view| (name.as_str(), view)).map_err(|error| inconsistent(error.to_string()))
+            TensorView::new(Dtype::F32, shape.clone(), bytes)
+                .map(|view| (name.as_str(), view))
+                .map_err(|error| inconsistent(error.to_string()))
         });
         let views = views.collect::<Result<Vec<_>, _>>()?;
         safetensors::serialize(views, Some([(KEY.to_string(), document)].into())).map_err(|error| inconsistent(error.to_string()))
@@ -199,7 +200,8 @@ impl Model {
         let damaged = |problem: String| ModelError::Damaged { path: path.to_path_buf(), problem };
         let file = SafeTensors::deserialize(bytes).map_err(|error| damaged(error.to_string()))?;
         let (_, header) = SafeTensors::read_metadata(bytes).map_err(|error| damaged(error.to_string()))?;
-        let document = header.metadata().as_ref().and_then(|m| m.get(KEY)).ok_or_else(|| ModelError::NotAModel { path: path.to_path_buf() })?;
+        let document =
+            header.metadata().as_ref().and_then(|m| m.get(KEY)).ok_or_else(|| ModelError::NotAModel { path: path.to_path_buf() })?;
         let (expected, rest) = split_checksum(document).ok_or_else(|| damaged("the metadata does not begin with a checksum".into()))?;
         let document = format!("{{{rest}");
         // The version first: a later format may have any other shape.

@@ -1,1 +1,240 @@
-//! A graph compiled for a set of outputs.
+//! A graph compiled for a set of outputs: which nodes fuse, in which order they run, and which memory they share.
+
+use std::collections::BTreeMap;
+
+use graph::{Activation, Graph, NodeId, Op};
+use kernels::{Clamp, Function};
+
+use crate::lower::{Lowering, conv_work};
+use crate::step::Work;
+
+/// One kernel call: the slots it reads and the one it writes (the first it reads, where `in_place`).
+#[derive(Debug)]
+pub(crate) struct Step {
+    pub work: Work,
+    pub inputs: Vec<usize>,
+    pub output: usize,
+    pub in_place: bool,
+    /// Values written for one image.
+    pub size: usize,
+}
+
+/// Steps in order over a set of slots.
+#[derive(Debug)]
+pub(crate) struct Plan {
+    pub steps: Vec<Step>,
+    pub slots: usize,
+    /// Slot of each wanted output.
+    pub outputs: Vec<usize>,
+}
+
+/// A step before memory is assigned: values are known by their nodes.
+struct Draft {
+    work: Work,
+    inputs: Vec<usize>,
+    value: usize,
+}
+
+/// A convolution or linear layer and the nodes that it absorbs.
+pub(crate) struct Chain {
+    pub head: usize,
+    pub norm: Option<usize>,
+    /// The other operand of an absorbed addition.
+    pub residual: Option<usize>,
+    pub clamp: Option<Clamp>,
+    /// An activation that no clamp expresses: applied in place afterwards.
+    pub then: Option<Function>,
+    last: usize,
+}
+
+pub(crate) fn function(activation: Activation) -> Function {
+    match activation {
+        Activation::Relu => Function::Relu,
+        Activation::Relu6 => Function::Relu6,
+        Activation::Gelu => Function::Gelu,
+        Activation::Silu => Function::Silu,
+        Activation::HardSwish => Function::HardSwish,
+        Activation::Sigmoid => Function::Sigmoid,
+        Activation::Tanh => Function::Tanh,
+    }
+}
+
+struct Compiler<'a> {
+    graph: &'a Graph,
+    needed: Vec<bool>,
+    /// Nodes that read each node.
+    readers: Vec<Vec<usize>>,
+    wanted: Vec<bool>,
+}
+
+impl<'a> Compiler<'a> {
+    fn new(graph: &'a Graph, outputs: &[NodeId]) -> Self {
+        let count = graph.nodes.len();
+        let (mut needed, mut wanted, mut readers) = (vec![false; count], vec![false; count], vec![Vec::new(); count]);
+        for id in outputs {
+            (needed[id.0], wanted[id.0]) = (true, true);
+        }
+        for index in (0..count).rev() {
+            if needed[index] {
+                for input in &graph.nodes[index].inputs {
+                    needed[input.0] = true;
+                    readers[input.0].push(index);
+                }
+            }
+        }
+        Self { graph, needed, readers, wanted }
+    }
+
+    fn op(&self, index: usize) -> &Op {
+        &self.graph.nodes[index].op
+    }
+
+    /// The one node that reads `index`, where nobody else wants its value.
+    fn only_reader(&self, index: usize) -> Option<usize> {
+        match self.readers[index][..] {
+            [reader] if !self.wanted[index] => Some(reader),
+            _ => None,
+        }
+    }
+
+    /// What the convolution or linear layer `head` can absorb.
+    fn chain(&self, head: usize, absorbed: &[bool]) -> Chain {
+        let mut chain = Chain { head, norm: None, residual: None, clamp: None, then: None, last: head };
+        let rank = self.graph.nodes[head].shape.len();
+        let depthwise = matches!(self.op(head), Op::Conv2d(c) if c.is_depthwise());
+        while let Some(next) = self.only_reader(chain.last).filter(|&next| !absorbed[next]) {
+            match self.op(next) {
+                Op::Dropout { .. } | Op::DropPath { .. } => {}
+                Op::BatchNorm(_) if chain.norm.is_none() && chain.residual.is_none() && rank != 2 => chain.norm = Some(next),
+                Op::Add if chain.residual.is_none() && !depthwise => {
+                    let inputs = &self.graph.nodes[next].inputs;
+                    let other = if inputs[0].0 == chain.last { inputs[1].0 } else { inputs[0].0 };
+                    chain.residual = Some(other);
+                }
+                Op::Activation(activation) => {
+                    match activation {
+                        Activation::Relu => chain.clamp = Some(Clamp::RELU),
+                        Activation::Relu6 => chain.clamp = Some(Clamp::RELU6),
+                        other => chain.then = Some(function(*other)),
+                    }
+                    chain.last = next;
+                    break;
+                }
+                _ => break,
+            }
+            chain.last = next;
+        }
+        chain
+    }
+
+    /// Every chain, by its last node, and the nodes that belong to one.
+    fn chains(&self) -> (BTreeMap<usize, Chain>, Vec<bool>) {
+        let count = self.graph.nodes.len();
+        let (mut chains, mut absorbed) = (BTreeMap::new(), vec![false; count]);
+        for index in (0..count).filter(|&index| self.needed[index] && is_chain_head(self.graph, index)) {
+            let chain = self.chain(index, &absorbed);
+            let mut at = chain.head;
+            while at != chain.last {
+                absorbed[at] = true;
+                at = self.readers[at][0];
+            }
+            absorbed[chain.last] = true;
+            chains.insert(chain.last, chain);
+        }
+        (chains, absorbed)
+    }
+
+    /// The steps in running order: a chain runs where its last node stands, when all that it reads is there. Also, for each node, the
+    /// one whose value it shares: itself, unless it is an identity.
+    fn drafts(&self, lowering: &mut Lowering) -> (Vec<Draft>, Vec<usize>) {
+        let (chains, absorbed) = self.chains();
+        let (mut root, mut drafts): (Vec<usize>, Vec<Draft>) = Default::default();
+        for (index, node) in self.graph.nodes.iter().enumerate() {
+            root.push(index);
+            if let Some(chain) = chains.get(&index) {
+                let input = self.graph.nodes[chain.head].inputs[0].0;
+                let inputs = std::iter::once(input).chain(chain.residual).map(|i| root[i]).collect();
+                drafts.push(Draft { work: conv_work(self.graph, chain, lowering), inputs, value: index });
+            } else if self.needed[index] && !absorbed[index] {
+                let inputs: Vec<usize> = node.inputs.iter().map(|i| root[i.0]).collect();
+                if is_identity(self.graph, index) {
+                    root[index] = inputs[0];
+                } else {
+                    drafts.push(Draft { work: lowering.work(self.graph, index), inputs, value: index });
+                }
+            }
+        }
+        (drafts, root)
+    }
+}
+
+fn is_chain_head(graph: &Graph, index: usize) -> bool {
+    let node = &graph.nodes[index];
+    match &node.op {
+        Op::Conv2d(_) => true,
+        Op::Linear(_) => node.shape.len() < 3,
+        _ => false,
+    }
+}
+
+/// Whether a node's value is its input's, in the engine's layout: feature maps are NHWC, so tokens are already there.
+fn is_identity(graph: &Graph, index: usize) -> bool {
+    let node = &graph.nodes[index];
+    let input = node.inputs.first().map(|&i| graph.node(i).shape.as_slice()).unwrap_or_default();
+    match &node.op {
+        Op::Dropout { .. } | Op::DropPath { .. } | Op::ToTokens => true,
+        Op::Flatten => input.len() != 3 || input[0] == 1 || input[1] * input[2] == 1,
+        _ => false,
+    }
+}
+
+/// Compiles `graph` for `outputs`.
+pub(crate) fn compile(graph: &Graph, outputs: &[NodeId], lowering: &mut Lowering) -> Plan {
+    let (drafts, root) = Compiler::new(graph, outputs).drafts(lowering);
+    let wanted: Vec<usize> = outputs.iter().map(|id| root[id.0]).collect();
+    assign(graph, drafts, &wanted)
+}
+
+/// Gives each value a slot; a slot is free again after the last step that reads it.
+fn assign(graph: &Graph, drafts: Vec<Draft>, wanted: &[usize]) -> Plan {
+    let size = |value: usize| graph.nodes[value].shape.iter().product::<usize>();
+    let mut last_use: BTreeMap<usize, usize> = BTreeMap::new();
+    for (at, draft) in drafts.iter().enumerate() {
+        last_use.extend(draft.inputs.iter().map(|&input| (input, at)));
+    }
+    last_use.extend(wanted.iter().map(|&value| (value, usize::MAX)));
+    let (mut sizes, mut free, mut place): (Vec<usize>, Vec<usize>, BTreeMap<usize, usize>) = Default::default();
+    let mut steps = Vec::with_capacity(drafts.len());
+    for (at, draft) in drafts.into_iter().enumerate() {
+        let values = draft.inputs;
+        let inputs: Vec<usize> = values.iter().map(|value| place[value]).collect();
+        let dies = |value: &usize| last_use[value] == at;
+        let in_place = draft.work.works_in_place() && values.len() == 1 && dies(&values[0]);
+        let need = size(draft.value);
+        let output = if in_place { inputs[0] } else { take_slot(&mut sizes, &mut free, need) };
+        place.insert(draft.value, output);
+        for (value, &slot) in values.iter().zip(&inputs) {
+            if dies(value) && slot != output && !free.contains(&slot) {
+                free.push(slot);
+            }
+        }
+        steps.push(Step { work: draft.work, inputs, output, in_place, size: need });
+    }
+    Plan { steps, slots: sizes.len(), outputs: wanted.iter().map(|value| place[value]).collect() }
+}
+
+/// The free slot that wastes least, grown where it must be; a new one where none is free.
+fn take_slot(sizes: &mut Vec<usize>, free: &mut Vec<usize>, need: usize) -> usize {
+    let cost = |slot: usize| if sizes[slot] >= need { sizes[slot] - need } else { (need - sizes[slot]) * 2 };
+    match (0..free.len()).min_by_key(|&i| cost(free[i])) {
+        Some(i) => {
+            let slot = free.swap_remove(i);
+            sizes[slot] = sizes[slot].max(need);
+            slot
+        }
+        None => {
+            sizes.push(need);
+            sizes.len() - 1
+        }
+    }
+}

@@ -1,6 +1,14 @@
 //! The engine: compiled plans run on a pool of threads.
 
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
 use graph::{Graph, Interpreter, NodeId, RunError, Tensor, Weights};
+use kernels::Buffer;
+use rayon::ThreadPool;
+
+use crate::lower::Lowering;
+use crate::plan::{Plan, compile};
 
 /// How an [`Engine`] runs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -13,21 +21,47 @@ pub struct EngineOptions {
 #[derive(Debug)]
 pub struct Engine {
     graph: Graph,
+    lowering: Lowering,
+    plans: BTreeMap<Vec<NodeId>, Plan>,
+    arena: Vec<Buffer>,
+    pool: ThreadPool,
 }
 
 impl Engine {
-    /// Prepares a checked graph and its weights.
+    /// Prepares a checked graph and its weights (further ones are ignored).
     ///
     /// # Errors
-    /// A weight that is missing or has the wrong shape.
+    /// A weight that is missing or has the wrong shape; threads that the system refuses.
     pub fn new(graph: &Graph, weights: &Weights, options: EngineOptions) -> Result<Self, RunError> {
-        let _ = (weights, options);
-        Ok(Self { graph: graph.clone() })
+        graph.check().map_err(|error| RunError::Interpreter(error.to_string()))?;
+        let mut kept = Weights::new();
+        for node in &graph.nodes {
+            for parameter in &node.parameters {
+                let name = || (node.name.clone(), parameter.name.clone());
+                let tensor = weights.get(&parameter.name).ok_or_else(|| {
+                    let (node, weight) = name();
+                    RunError::MissingWeight { node, weight }
+                })?;
+                if tensor.shape != parameter.shape || tensor.data.len() != parameter.shape.iter().product::<usize>() {
+                    let ((node, weight), expected) = (name(), parameter.shape.clone());
+                    return Err(RunError::WeightShape { node, weight, expected, found: tensor.shape.clone(), values: tensor.data.len() });
+                }
+                kept.insert(parameter.name.clone(), tensor.clone());
+            }
+        }
+        let pool = rayon::ThreadPoolBuilder::new().num_threads(options.threads).thread_name(|i| format!("engine-{i}")).build();
+        let pool = pool.map_err(|error| RunError::Interpreter(format!("cannot start {} threads: {error}", options.threads)))?;
+        Ok(Self { graph: graph.clone(), lowering: Lowering::new(Arc::new(kept)), plans: BTreeMap::new(), arena: Vec::new(), pool })
     }
 
     /// The graph it runs.
     pub fn graph(&self) -> &Graph {
         &self.graph
+    }
+
+    /// Threads it runs on.
+    pub fn threads(&self) -> usize {
+        self.pool.current_num_threads()
     }
 
     /// Runs on `input` `[N, C, H, W]`; returns the activations of `outputs` (none: the logits `[N, num_classes]`), feature maps as
@@ -36,8 +70,15 @@ impl Engine {
     /// # Errors
     /// An input of the wrong shape, or a node that does not exist.
     pub fn run(&mut self, input: &Tensor, outputs: &[NodeId]) -> Result<Vec<Tensor>, RunError> {
-        let _ = (input, outputs);
-        unimplemented!()
+        let expected = self.graph.input_shape();
+        if input.shape.len() != expected.len() + 1 || input.shape[1..] != *expected {
+            return Err(RunError::Input { expected: expected.to_vec(), found: input.shape.clone() });
+        }
+        let logits = [self.graph.output];
+        let outputs = if outputs.is_empty() { &logits[..] } else { outputs };
+        self.execute(&input.data, outputs)?;
+        let batch = input.shape[0];
+        Ok((0..outputs.len()).map(|i| self.tensor(outputs, i, batch)).collect())
     }
 
     /// Runs on `input`, the values of whole images `[C, H, W]` one after the other, and writes the activation of `output` into `into`,
@@ -46,8 +87,64 @@ impl Engine {
     /// # Errors
     /// As [`Engine::run`].
     pub fn run_into(&mut self, input: &[f32], output: NodeId, into: &mut Vec<f32>) -> Result<(), RunError> {
-        let _ = (input, output, into);
-        unimplemented!()
+        self.execute(input, &[output])?;
+        self.read(&[output], 0, into);
+        Ok(())
+    }
+
+    /// Fills the slots of the plan's outputs.
+    fn execute(&mut self, input: &[f32], outputs: &[NodeId]) -> Result<(), RunError> {
+        let nodes = self.graph.nodes.len();
+        if let Some(id) = outputs.iter().find(|id| id.0 >= nodes) {
+            return Err(RunError::NoSuchNode { node: id.0, nodes });
+        }
+        let image: usize = self.graph.input_shape().iter().product();
+        if image == 0 || !input.len().is_multiple_of(image) {
+            let expected = self.graph.input_shape().to_vec();
+            return Err(RunError::Input { expected, found: vec![input.len()] });
+        }
+        let Self { graph, lowering, plans, arena, pool, .. } = self;
+        let plan = plans.entry(outputs.to_vec()).or_insert_with(|| compile(graph, outputs, lowering));
+        if arena.len() < plan.slots {
+            arena.resize_with(plan.slots, Buffer::default);
+        }
+        pool.install(|| run_steps(plan, arena, input, input.len() / image));
+        Ok(())
+    }
+
+    fn tensor(&self, outputs: &[NodeId], index: usize, batch: usize) -> Tensor {
+        let shape = [&[batch], self.graph.node(outputs[index]).shape.as_slice()].concat();
+        let mut data = Vec::new();
+        self.read(outputs, index, &mut data);
+        Tensor { shape, data }
+    }
+
+    /// Copies an output out of its slot, feature maps into `[N, C, H, W]`.
+    fn read(&self, outputs: &[NodeId], index: usize, into: &mut Vec<f32>) {
+        let Some(values) = self.plans.get(outputs).map(|plan| &*self.arena[plan.outputs[index]]) else { return };
+        into.resize(values.len(), 0.0);
+        match self.graph.node(outputs[index]).shape[..] {
+            [c, h, w] => self.pool.install(|| kernels::nhwc_to_nchw(into, values, c, h * w)),
+            _ => into.copy_from_slice(values),
+        }
+    }
+}
+
+fn run_steps(plan: &Plan, arena: &mut [Buffer], input: &[f32], batch: usize) {
+    for step in &plan.steps {
+        let mut out = std::mem::take(&mut arena[step.output]);
+        out.resize(step.size * batch);
+        if batch > 0 {
+            if step.in_place {
+                step.work.run(batch, &[], &mut out);
+            } else if step.inputs.is_empty() {
+                step.work.run(batch, &[input], &mut out);
+            } else {
+                let inputs: Vec<&[f32]> = step.inputs.iter().map(|&slot| &*arena[slot]).collect();
+                step.work.run(batch, &inputs, &mut out);
+            }
+        }
+        arena[step.output] = out;
     }
 }
 

@@ -101,7 +101,7 @@ impl Row<'_> {
             // SAFETY: `channel + LANES <= c`; rows come from `source`, columns were checked above, so every vector lies in the image, the
             // weights, the bias (checked at the door) or the output row.
             unsafe {
-                let bias = self.bias.map_or(s.splat(0.0), |b| s.load(b.as_ptr().add(channel)));
+                let bias = if let Some(b) = self.bias { s.load(b.as_ptr().add(channel)) } else { s.splat(0.0) };
                 let mut acc = [bias; XT];
                 for ky in 0..K {
                     let Some(sy) = window.source(0, self.y, ky, h) else { continue };
@@ -142,10 +142,12 @@ impl Row<'_> {
             let n = (c - channel).min(S::LANES);
             // SAFETY: each vector covers `n` values (whole vectors where NB > 1) before channel `c` of a pixel that exists.
             unsafe {
-                let mut acc: [S::V; NB] = std::array::from_fn(|j| match self.bias {
-                    Some(b) => s.load_first(b.as_ptr().add(channel + j * S::LANES), n),
-                    None => s.splat(0.0),
-                });
+                let mut acc = [s.splat(0.0); NB];
+                if let Some(b) = self.bias {
+                    for (j, acc) in acc.iter_mut().enumerate() {
+                        *acc = s.load_first(b.as_ptr().add(channel + j * S::LANES), n);
+                    }
+                }
                 for ky in 0..window.kernel[0] {
                     let Some(sy) = window.source(0, self.y, ky, h) else { continue };
                     for kx in 0..window.kernel[1] {

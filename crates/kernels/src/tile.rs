@@ -97,7 +97,10 @@ impl<const MR: usize, const NV: usize> Kernel for Tile<MR, NV> {
             // SAFETY: `b` has `k` rows of `NV * LANES` values; each of the `MR` rows of `a` has `k`.
             unsafe {
                 let row = b.add(p * NV * S::LANES);
-                let b: [S::V; NV] = std::array::from_fn(|j| s.load(row.add(j * S::LANES)));
+                let mut b = [s.splat(0.0); NV];
+                for (j, b) in b.iter_mut().enumerate() {
+                    *b = s.load(row.add(j * S::LANES));
+                }
                 for i in 0..MR {
                     let a = s.splat(*rows[i].add(p));
                     for j in 0..NV {
@@ -106,55 +109,14 @@ impl<const MR: usize, const NV: usize> Kernel for Tile<MR, NV> {
                 }
             }
         }
-        if width == NV * S::LANES {
-            self.write(
-                s,
-                &acc,
-                |s, p| {
-                    // SAFETY: a full panel: every vector lies within its row.
-                    unsafe { s.load(p) }
-                },
-                |s, p, v, _| {
-                    // SAFETY: as above, and the tile is ours alone.
-                    unsafe { s.store(p, v) }
-                },
-            );
-        } else {
-            self.write_ragged(s, &acc);
-        }
+        // The last vector of a ragged panel is partly padding: it is read and written through masks.
+        if width == NV * S::LANES { self.write::<S, true>(s, &acc) } else { self.write::<S, false>(s, &acc) }
     }
 }
 
 impl<const MR: usize, const NV: usize> Tile<MR, NV> {
     #[inline(always)]
-    fn write<S: Simd>(&self, s: S, acc: &[[S::V; NV]; MR], load: impl Fn(S, *const f32) -> S::V, store: impl Fn(S, *mut f32, S::V, usize)) {
-        let Strip { c, c_stride, finish, .. } = self.0;
-        let (low, high) = (s.splat(finish.low), s.splat(finish.high));
-        for i in 0..MR {
-            for j in 0..NV {
-                let at = j * S::LANES;
-                let mut v = acc[i][j];
-                let out = c.wrapping_add(i * c_stride + at);
-                if finish.accumulate {
-                    v = s.add(v, load(s, out));
-                }
-                if !finish.bias.is_null() {
-                    v = s.add(v, load(s, finish.bias.wrapping_add(at)));
-                }
-                if !finish.residual.is_null() {
-                    v = s.add(v, load(s, finish.residual.wrapping_add(i * finish.residual_stride + at)));
-                }
-                if finish.clamp {
-                    v = s.min(high, s.max(low, v));
-                }
-                store(s, out, v, j);
-            }
-        }
-    }
-
-    /// The panel's last vector is partly padding: it is written through masks.
-    #[inline(always)]
-    fn write_ragged<S: Simd>(&self, s: S, acc: &[[S::V; NV]; MR]) {
+    fn write<S: Simd, const FULL: bool>(&self, s: S, acc: &[[S::V; NV]; MR]) {
         let Strip { c, c_stride, finish, width, .. } = self.0;
         let (low, high) = (s.splat(finish.low), s.splat(finish.high));
         for i in 0..MR {
@@ -162,22 +124,24 @@ impl<const MR: usize, const NV: usize> Tile<MR, NV> {
                 let at = j * S::LANES;
                 let n = (width - at.min(width)).min(S::LANES);
                 let mut v = acc[i][j];
-                // SAFETY: `n` values are left in the row from here, in C, the bias and the residual alike.
+                // SAFETY: `n` values (all of a vector, where FULL) are left in the row from here, in C, the bias and the residual alike.
                 unsafe {
                     let out = c.add(i * c_stride + at);
                     if finish.accumulate {
-                        v = s.add(v, s.load_first(out, n));
+                        v = s.add(v, if FULL { s.load(out) } else { s.load_first(out, n) });
                     }
                     if !finish.bias.is_null() {
-                        v = s.add(v, s.load_first(finish.bias.add(at), n));
+                        let p = finish.bias.add(at);
+                        v = s.add(v, if FULL { s.load(p) } else { s.load_first(p, n) });
                     }
                     if !finish.residual.is_null() {
-                        v = s.add(v, s.load_first(finish.residual.add(i * finish.residual_stride + at), n));
+                        let p = finish.residual.add(i * finish.residual_stride + at);
+                        v = s.add(v, if FULL { s.load(p) } else { s.load_first(p, n) });
                     }
                     if finish.clamp {
                         v = s.min(high, s.max(low, v));
                     }
-                    s.store_first(out, n, v);
+                    if FULL { s.store(out, v) } else { s.store_first(out, n, v) }
                 }
             }
         }
