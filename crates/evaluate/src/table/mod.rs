@@ -30,6 +30,14 @@ enum Column {
 type Reason = String;
 
 impl Column {
+    fn len(&self) -> usize {
+        match self {
+            Column::Text(cells) => cells.len(),
+            Column::Number(cells) => cells.len(),
+            Column::Whole(cells) => cells.len(),
+        }
+    }
+
     fn text(self) -> Vec<Option<String>> {
         match self {
             Column::Text(cells) => cells,
@@ -91,7 +99,11 @@ fn assemble(columns: Vec<(String, Column)>, classes: Option<Vec<String>>) -> Res
     let in_file: Vec<String> = columns.iter().filter_map(|(name, _)| name.strip_prefix(PROBABILITY_PREFIX).map(String::from)).collect();
     let classes = classes.unwrap_or(in_file);
     let mut by_name = BTreeMap::new();
+    let rows = columns.first().map_or(0, |(_, column)| column.len());
     for (name, column) in columns {
+        if column.len() != rows {
+            return Err(format!("column `{name}` has {} rows, the first column {rows}", column.len()));
+        }
         if by_name.insert(name.clone(), column).is_some() {
             return Err(format!("column `{name}` occurs twice"));
         }

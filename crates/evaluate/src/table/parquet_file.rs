@@ -1,4 +1,5 @@
 use std::fs::File;
+use std::panic::AssertUnwindSafe;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -99,19 +100,40 @@ fn write_cells<T: DataType>(
 
 pub(crate) fn read_parquet(path: &Path) -> Result<Predictions, EvaluateError> {
     let file = File::open(path).map_err(|source| EvaluateError::Io { path: path.to_path_buf(), source })?;
-    let format = |reason: String| EvaluateError::Format { path: path.to_path_buf(), reason };
-    let reader = SerializedFileReader::new(file).map_err(|error| of_parquet(path, error))?;
-    let classes = stated_classes(&reader).map_err(format)?;
-    let names = flat_columns(&reader).map_err(format)?;
+    // The decoder trusts some numbers of a damaged file and panics on them: that is an unreadable file, too.
+    let read = std::panic::catch_unwind(AssertUnwindSafe(|| read_table(file)));
+    let damaged = || ReadError::Parquet(ParquetError::General("the file is damaged".into()));
+    read.unwrap_or_else(|_| Err(damaged())).map_err(|error| match error {
+        ReadError::Parquet(error) => of_parquet(path, error),
+        ReadError::Reason(reason) => EvaluateError::Format { path: path.to_path_buf(), reason },
+    })
+}
+
+fn read_table(file: File) -> Result<Predictions, ReadError> {
+    let size = file.metadata().map_err(|error| ParquetError::External(Box::new(error)))?.len();
+    let reader = SerializedFileReader::new(file)?;
+    check_ranges(&reader, size)?;
+    let classes = stated_classes(&reader).map_err(ReadError::Reason)?;
+    let names = flat_columns(&reader).map_err(ReadError::Reason)?;
     let mut columns = Vec::new();
     for (index, name) in names.into_iter().enumerate() {
-        let column = read_column(&reader, index, &name).map_err(|error| match error {
-            ReadError::Parquet(error) => of_parquet(path, error),
-            ReadError::Reason(reason) => format(reason),
-        })?;
-        columns.push((name, column));
+        columns.push((name.clone(), read_column(&reader, index, &name)?));
     }
-    assemble(columns, classes).map_err(format)
+    assemble(columns, classes).map_err(ReadError::Reason)
+}
+
+/// Every column must lie within the file.
+fn check_ranges(reader: &SerializedFileReader<File>, size: u64) -> Result<(), ReadError> {
+    for column in reader.metadata().row_groups().iter().flat_map(|group| group.columns()) {
+        let start = column.dictionary_page_offset().unwrap_or(column.data_page_offset());
+        let end = start.checked_add(column.compressed_size());
+        let inside = start >= 0 && column.compressed_size() >= 0 && end.is_some_and(|end| end as u64 <= size);
+        if !inside {
+            let name = column.column_path().string();
+            return Err(ReadError::Reason(format!("not readable as Parquet: column `{name}` lies outside of the file")));
+        }
+    }
+    Ok(())
 }
 
 fn stated_classes(reader: &SerializedFileReader<File>) -> Result<Option<Vec<String>>, String> {
