@@ -24,7 +24,7 @@ pub(crate) enum Input {
     Digits,
     /// ImageNet's mean and deviation, bilinear, crop .875 (torchvision).
     Torchvision,
-    /// -1..1, bicubic, crop .875 (TensorFlow).
+    /// -1..1, bicubic, the published size out of 32 pixels more (TensorFlow).
     Tensorflow,
     /// -1..1, bicubic, crop .9 (AugReg).
     Augreg,

@@ -8,7 +8,7 @@ use crate::model::{Input, Model};
 impl Model {
     /// How images are prepared for the model, as its original prepared them: size, filter, crop, channels, mean and deviation.
     ///
-    /// Small images (where the small stem is chosen) are not cropped. One channel means grey, with the original's mean and deviation
+    /// EfficientNet-Lite crops its published size out of 32 pixels more: .875 for Lite0. Small images (where the small stem is chosen) are not cropped. One channel means grey, with the original's mean and deviation
     /// averaged over its channels; any other number means RGB.
     pub fn preprocess(&self, config: &Config) -> Preprocess {
         let (mean, std) = match self.input {
@@ -19,7 +19,7 @@ impl Model {
         let (interpolation, crop_pct) = match self.input {
             Input::Digits => (Interpolation::Bilinear, 1.0),
             Input::Torchvision => (Interpolation::Bilinear, 0.875),
-            Input::Tensorflow => (Interpolation::Bicubic, 0.875),
+            Input::Tensorflow => (Interpolation::Bicubic, self.config().image_size[0] as f32 / (self.config().image_size[0] + 32) as f32),
             Input::Augreg => (Interpolation::Bicubic, 0.9),
         };
         let grey = config.in_chans == 1;
