@@ -4,6 +4,8 @@ mod dtype;
 mod error;
 mod pickle;
 mod pth;
+mod pth_legacy;
+mod pth_zip;
 mod safetensors_file;
 #[cfg(test)]
 mod tests;

@@ -8,7 +8,7 @@ use std::rc::Rc;
 
 use super::dtype::Dtype;
 
-/// Index of a container in [`Reader::lists`] or [`Pickle::dicts`].
+/// Index of a container in [`Pickle::lists`] or [`Pickle::dicts`].
 type Index = usize;
 
 /// A storage of `numel` values in the file's entry `key`.
@@ -66,17 +66,30 @@ pub(super) enum PickleError {
 pub(super) struct Pickle {
     pub root: Value,
     pub dicts: Vec<Vec<(Value, Value)>>,
+    pub lists: Vec<Vec<Value>>,
+    /// Every storage that is named, in order, repetitions included.
+    pub storages: Vec<Rc<Storage>>,
+    /// Bytes read.
+    pub length: usize,
 }
 
 /// Reads a pickle to its end.
 pub(super) fn read(bytes: &[u8]) -> Result<Pickle, PickleError> {
-    let mut reader =
-        Reader { bytes, at: 0, stack: Vec::new(), marks: Vec::new(), memo: BTreeMap::new(), dicts: Vec::new(), lists: Vec::new() };
+    let mut reader = Reader {
+        bytes,
+        at: 0,
+        stack: Vec::new(),
+        marks: Vec::new(),
+        memo: BTreeMap::new(),
+        dicts: Vec::new(),
+        lists: Vec::new(),
+        storages: Vec::new(),
+    };
     loop {
         let [opcode] = reader.array()?;
         if opcode == b'.' {
             let root = reader.pop()?;
-            return Ok(Pickle { root, dicts: reader.dicts });
+            return Ok(Pickle { root, dicts: reader.dicts, lists: reader.lists, storages: reader.storages, length: reader.at });
         }
         reader.step(opcode)?;
     }
@@ -91,6 +104,7 @@ struct Reader<'a> {
     memo: BTreeMap<u32, Value>,
     dicts: Vec<Vec<(Value, Value)>>,
     lists: Vec<Vec<Value>>,
+    storages: Vec<Rc<Storage>>,
 }
 
 fn malformed(problem: impl Into<String>) -> PickleError {
@@ -126,8 +140,9 @@ impl Reader<'_> {
             }
             b'Q' => {
                 let id = self.sequence()?;
-                let storage = storage(&id)?;
-                self.push(storage)
+                let storage = Rc::new(storage(&id)?);
+                self.storages.push(Rc::clone(&storage));
+                self.push(Value::Storage(storage))
             }
             b'R' => self.reduce(),
             b'b' => self.build(),
@@ -374,7 +389,7 @@ impl Reader<'_> {
 }
 
 fn pairs(items: Vec<Value>) -> Result<Vec<(Value, Value)>, PickleError> {
-    if items.len() % 2 != 0 {
+    if !items.len().is_multiple_of(2) {
         return Err(malformed("a dict has a key without a value"));
     }
     let mut items = items.into_iter();
@@ -397,14 +412,17 @@ fn global(module: &str, name: &str) -> Result<Value, PickleError> {
     })
 }
 
-/// `("storage", torch.FloatStorage, "0", "cpu", 12)`, PyTorch's persistent id.
-fn storage(id: &[Value]) -> Result<Value, PickleError> {
+/// `("storage", torch.FloatStorage, "0", "cpu", 12)`, PyTorch's persistent id; the legacy format adds a `None`.
+fn storage(id: &[Value]) -> Result<Storage, PickleError> {
     match id {
-        [Value::Str(kind), Value::StorageType(dtype), Value::Str(key), Value::Str(_), Value::Int(numel)] if &**kind == "storage" => {
+        [Value::Str(kind), Value::StorageType(dtype), Value::Str(key), Value::Str(_), Value::Int(numel)]
+        | [Value::Str(kind), Value::StorageType(dtype), Value::Str(key), Value::Str(_), Value::Int(numel), Value::Opaque]
+            if &**kind == "storage" =>
+        {
             let numel = u64::try_from(*numel).map_err(|_| malformed(format!("storage {key:?} has {numel} values")))?;
-            Ok(Value::Storage(Rc::new(Storage { key: Rc::clone(key), dtype: *dtype, numel })))
+            Ok(Storage { key: Rc::clone(key), dtype: *dtype, numel })
         }
-        _ => Err(malformed("a persistent id is no storage of a known type")),
+        _ => Err(malformed("a persistent id is no whole storage of a known type")),
     }
 }
 

@@ -1,18 +1,17 @@
-//! PyTorch's zip format: `NAME/data.pkl` describes the tensors, `NAME/data/KEY` holds each storage, `NAME/byteorder` its byte order.
+//! PyTorch state dicts: what the zip and the legacy format have in common.
 
 use std::collections::HashMap;
 use std::fs::File;
 use std::io::{BufReader, Read, Seek};
 use std::path::Path;
 
-use zip::ZipArchive;
-
 use super::error::WeightsError;
-use super::pickle::{self, Pickle, PickleError, Storage, TensorView, Value};
+use super::pickle::{Pickle, PickleError, Storage, TensorView, Value};
+use super::{pth_legacy, pth_zip};
 use crate::tensor::{Tensor, Weights};
 
 /// Longest pickle that is read, in bytes; a state dict of 10,000 tensors has 2 MB.
-const MAX_PICKLE: u64 = 16 << 20;
+pub(super) const MAX_PICKLE: u64 = 16 << 20;
 /// Values may take this many times the file's size, plus [`SLACK`] (compression, half precision, shared and expanded tensors).
 const MAX_GROWTH: u64 = 16;
 const SLACK: u64 = 64 << 20;
@@ -20,7 +19,7 @@ const MAX_RANK: usize = 16;
 /// Keys under which training scripts put the state dict.
 const WRAPPERS: [&str; 6] = ["state_dict", "model_state_dict", "model", "state_dict_ema", "net", "weights"];
 
-/// Reads a PyTorch state dict (`torch.save`, zip format: PyTorch 1.6 and later) without executing its pickle.
+/// Reads a PyTorch state dict (`torch.save`: the zip format, and the legacy one before PyTorch 1.6) without executing its pickle.
 ///
 /// A state dict inside a checkpoint (`{"state_dict": {..}, "epoch": 3}`, also `model` and the like) is found; entries that are no
 /// tensors are left out; the prefix `module.` of `DataParallel` is taken off where all names have it.
@@ -31,66 +30,53 @@ pub fn read_pth(path: &Path) -> Result<Weights, WeightsError> {
     let io = |e| WeightsError::io(path, e);
     let mut file = BufReader::new(File::open(path).map_err(io)?);
     let size = file.get_ref().metadata().map_err(io)?.len();
-    let mut start = [0; 16];
-    let read = read_up_to(&mut file, &mut start).map_err(io)?;
-    let kind = refuse_other_formats(&start[..read]);
+    let mut start = Vec::new();
+    file.by_ref().take(64).read_to_end(&mut start).map_err(io)?;
     file.rewind().map_err(io)?;
-    let result = kind.and_then(|()| read_archive(file, size));
+    let result = if start.starts_with(b"PK") {
+        pth_zip::read(file, size)
+    } else if pth_legacy::is_legacy(&start) {
+        let mut bytes = Vec::new();
+        file.read_to_end(&mut bytes).map_err(io)?;
+        pth_legacy::read(&bytes)
+    } else {
+        Err(malformed("not a PyTorch file: expected what torch.save writes"))
+    };
     result.map_err(|error| match error {
         PickleError::Refused(wants) => WeightsError::Refused { path: path.to_owned(), wants },
         PickleError::Malformed(problem) => WeightsError::malformed(path, problem),
     })
 }
 
-fn malformed(problem: impl Into<String>) -> PickleError {
+pub(super) fn malformed(problem: impl Into<String>) -> PickleError {
     PickleError::Malformed(problem.into())
 }
 
-fn read_up_to(file: &mut impl Read, buffer: &mut [u8]) -> std::io::Result<usize> {
-    let mut read = 0;
-    while read < buffer.len() {
-        match file.read(&mut buffer[read..])? {
-            0 => break,
-            n => read += n,
-        }
-    }
-    Ok(read)
-}
-
-fn refuse_other_formats(start: &[u8]) -> Result<(), PickleError> {
-    // The legacy format opens with the pickled number 0x1950a86a20f9469cfc6c.
-    const LEGACY: &[u8] = &[0x8a, 0x0a, 0x6c, 0xfc, 0x9c, 0x46, 0xf9, 0x20, 0x6a, 0xa8, 0x50, 0x19];
-    if start.starts_with(b"PK") {
-        Ok(())
-    } else if start.first() == Some(&0x80) && start.get(2..).is_some_and(|rest| rest.starts_with(LEGACY)) {
-        Err(malformed(
-            "a PyTorch file in the legacy format (before 1.6), which is not read; save it again with a current PyTorch: \
-             torch.save(torch.load(path, weights_only=True), path)",
-        ))
-    } else {
-        Err(malformed("not a PyTorch file: expected a zip file as torch.save writes it"))
-    }
-}
-
-fn read_archive(file: BufReader<File>, size: u64) -> Result<Weights, PickleError> {
-    let archive = ZipArchive::new(file)
-        .map_err(|e| malformed(format!("not a whole zip file ({e}); it may be cut short: copy or download it again")))?;
-    let mut source =
-        Source { prefix: String::new(), big_endian: false, budget: size.saturating_mul(MAX_GROWTH).saturating_add(SLACK), archive };
-    let pickle = source.open()?;
-    let state = state_dict(&pickle)?;
+/// The weights that `pickle` describes, in a file of `size` bytes; `load` gives the bytes of a storage of the given length.
+pub(super) fn assemble(
+    pickle: &Pickle,
+    size: u64,
+    big_endian: bool,
+    mut load: impl FnMut(&Storage, u64) -> Result<Vec<u8>, PickleError>,
+) -> Result<Weights, PickleError> {
+    let mut budget = size.saturating_mul(MAX_GROWTH).saturating_add(SLACK);
     let mut storages: HashMap<&str, (&Storage, Vec<f32>)> = HashMap::new();
     let mut weights = Weights::new();
-    for (name, view) in state {
+    for (name, view) in state_dict(pickle)? {
         let storage = &*view.storage;
         if !storages.contains_key(&*storage.key) {
-            storages.insert(&storage.key, (storage, source.storage(storage)?));
+            let length = spend(storage, &mut budget)?;
+            let bytes = load(storage, length)?;
+            if bytes.len() as u64 != length {
+                return Err(malformed(format!("storage {:?}: expected {length} bytes, got {}", storage.key, bytes.len())));
+            }
+            storages.insert(&storage.key, (storage, storage.dtype.decode(&bytes, big_endian)));
         }
         let (first, values) = &storages[&*storage.key];
         if *first != storage {
             return Err(malformed(format!("tensor {name:?}: storage {:?} is described in two ways", storage.key)));
         }
-        let tensor = gather(view, values, &mut source.budget).map_err(|problem| malformed(format!("tensor {name:?}: {problem}")))?;
+        let tensor = gather(view, values, &mut budget).map_err(|problem| malformed(format!("tensor {name:?}: {problem}")))?;
         weights.insert(name.to_owned(), tensor);
     }
     if weights.keys().all(|name| name.starts_with("module.")) {
@@ -99,63 +85,13 @@ fn read_archive(file: BufReader<File>, size: u64) -> Result<Weights, PickleError
     Ok(weights)
 }
 
-struct Source {
-    archive: ZipArchive<BufReader<File>>,
-    /// `NAME/`, or nothing.
-    prefix: String,
-    big_endian: bool,
-    /// Bytes that may still be made from this file.
-    budget: u64,
-}
-
-impl Source {
-    /// Finds and reads the pickle and the byte order.
-    fn open(&mut self) -> Result<Pickle, PickleError> {
-        let names = self.archive.file_names().filter_map(Result::ok).map(|name| name.into_owned());
-        let mut found: Vec<String> = names.filter(|name| name == "data.pkl" || name.ends_with("/data.pkl")).collect();
-        found.sort_by_key(|name| (name.matches('/').count(), name.clone()));
-        let name = found.first().ok_or_else(|| malformed("a zip file without a data.pkl; expected what torch.save writes"))?;
-        self.prefix = name[..name.len() - "data.pkl".len()].to_owned();
-        let bytes = self.entry("data.pkl", MAX_PICKLE)?;
-        if self.archive.index_for_name(&format!("{}byteorder", self.prefix)).is_some() {
-            let order = self.entry("byteorder", 16)?;
-            self.big_endian = match order.trim_ascii() {
-                b"little" => false,
-                b"big" => true,
-                other => return Err(malformed(format!("expected the byte order little or big, got {:?}", String::from_utf8_lossy(other)))),
-            };
-        }
-        pickle::read(&bytes).map_err(|error| match error {
-            PickleError::Malformed(problem) => malformed(format!("{name}: {problem}")),
-            refused => refused,
-        })
-    }
-
-    /// Bytes of an entry of at most `limit` bytes.
-    fn entry(&mut self, name: &str, limit: u64) -> Result<Vec<u8>, PickleError> {
-        let name = format!("{}{name}", self.prefix);
-        let entry = self.archive.by_name(&name).map_err(|e| malformed(format!("{name}: {e}")))?;
-        let mut bytes = Vec::new();
-        entry.take(limit + 1).read_to_end(&mut bytes).map_err(|e| malformed(format!("{name}: {e}")))?;
-        if bytes.len() as u64 > limit {
-            return Err(malformed(format!("{name}: expected at most {limit} bytes")));
-        }
-        Ok(bytes)
-    }
-
-    fn storage(&mut self, storage: &Storage) -> Result<Vec<f32>, PickleError> {
-        let key = &storage.key;
-        let size = storage.numel.checked_mul(storage.dtype.size() as u64);
-        let size = size
-            .filter(|&n| n <= self.budget)
-            .ok_or_else(|| malformed(format!("storage {key:?} states {} values, more than the file can hold", storage.numel)))?;
-        self.budget -= size;
-        let bytes = self.entry(&format!("data/{key}"), size)?;
-        if bytes.len() as u64 != size {
-            return Err(malformed(format!("storage {key:?}: expected {size} bytes, got {}", bytes.len())));
-        }
-        Ok(storage.dtype.decode(&bytes, self.big_endian))
-    }
+/// Length of a storage in bytes, taken off the budget.
+fn spend(storage: &Storage, budget: &mut u64) -> Result<u64, PickleError> {
+    let length = storage.numel.checked_mul(storage.dtype.size() as u64).filter(|n| n <= budget);
+    let length = length
+        .ok_or_else(|| malformed(format!("storage {:?} states {} values, more than the file can hold", storage.key, storage.numel)))?;
+    *budget -= length;
+    Ok(length)
 }
 
 /// The tensors of the outermost dict that has any, or of the state dict inside a checkpoint.

@@ -31,7 +31,7 @@ fn message(name: &str) -> String {
 #[test]
 fn state_dicts_written_by_pytorch() {
     let expected: Expected = serde_json::from_slice(&std::fs::read(golden("expected.json")).unwrap()).unwrap();
-    assert_eq!(expected.files.len(), 9);
+    assert_eq!(expected.files.len(), 11);
     for (name, tensors) in &expected.files {
         let weights = read_pth(&golden(&format!("{name}.pth"))).unwrap();
         assert_eq!(weights.keys().collect::<Vec<_>>(), tensors.keys().collect::<Vec<_>>(), "{name}");
@@ -48,6 +48,7 @@ fn pickles_that_want_more_are_refused_by_name() {
     let refused = |wants: &str| format!("refused: the pickle wants to {wants}; only state dicts of tensors are read");
     assert_eq!(message("calls_system.pth"), refused("call \"posix.system\""));
     assert_eq!(message("calls_eval.pth"), refused("call \"__builtin__.eval\""));
+    assert_eq!(message("legacy_calls_system.pth"), refused("call \"posix.system\""));
     assert_eq!(message("opcode_inst.pth"), refused("run the opcode STRING"));
     assert_eq!(message("opcode_newobj.pth"), refused("run the opcode NEWOBJ"));
 }
@@ -61,7 +62,6 @@ fn depth_costs_no_stack() {
 #[test]
 fn other_files_are_explained() {
     for (name, expected) in [
-        ("legacy.pth", "legacy format"),
         ("expected.json", "not a PyTorch file"),
         ("no_pickle.pth", "without a data.pkl"),
         ("list.pth", "expected a state dict"),
@@ -83,11 +83,13 @@ fn other_files_are_explained() {
 #[test]
 fn every_truncation_is_an_error() {
     let folder = tempfile::tempdir().unwrap();
-    let whole = std::fs::read(golden("nested.pth")).unwrap();
     let path = folder.path().join("cut.pth");
-    for length in (0..whole.len()).step_by(17) {
-        std::fs::write(&path, &whole[..length]).unwrap();
-        assert!(read_pth(&path).is_err(), "cut to {length} bytes");
+    for name in ["nested.pth", "legacy.pth"] {
+        let whole = std::fs::read(golden(name)).unwrap();
+        for length in (0..whole.len()).step_by(11).chain([whole.len() - 1]) {
+            std::fs::write(&path, &whole[..length]).unwrap();
+            assert!(read_pth(&path).is_err(), "{name} cut to {length} bytes");
+        }
     }
 }
 
@@ -166,7 +168,7 @@ proptest! {
     /// Whatever the bytes: a result or an error, never a panic.
     #[test]
     fn mutated_pth_files_never_panic(
-        name in prop::sample::select(vec!["nested.pth", "strided_shared.pth", "deflated.pth", "dtypes.pth", "calls_system.pth"]),
+        name in prop::sample::select(vec!["nested.pth", "strided_shared.pth", "deflated.pth", "dtypes.pth", "legacy.pth", "legacy_strided.pth"]),
         changes in prop::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 1..6),
     ) {
         let mut bytes = std::fs::read(golden(name)).unwrap();

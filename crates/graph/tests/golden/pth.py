@@ -41,7 +41,10 @@ save("nested", {"epoch": 3, "best": 0.75, "arch": "tiny", "done": True, "shape":
 save("model_key", {"model": state}, state)
 save("parameters", {"w": torch.nn.Parameter(torch.ones(3))}, {"w": torch.ones(3)})
 save("protocol4", state, state, pickle_protocol=4)
-torch.save(state, HERE / "legacy.pth", _use_new_zipfile_serialization=False)
+OLD = {"_use_new_zipfile_serialization": False}
+save("legacy", {"state_dict": state, "epoch": 1}, state, **OLD)
+views = {"whole": base, "transposed": base.permute(2, 0, 1), "slice": base[1, :, 1:3], "half": base[0].half()}
+save("legacy_strided", views, views, **OLD)
 
 
 class Call:
@@ -53,6 +56,7 @@ class Call:
 
 
 torch.save({"w": torch.ones(1), "x": Call(os.system, "true")}, HERE / "calls_system.pth")
+torch.save({"w": torch.ones(1), "x": Call(os.system, "true")}, HERE / "legacy_calls_system.pth", **OLD)
 torch.save({"w": torch.ones(1), "x": Call(eval, "1")}, HERE / "calls_eval.pth")
 torch.save([torch.ones(1)], HERE / "list.pth")
 torch.save({"lr": 0.1}, HERE / "no_tensors.pth")
