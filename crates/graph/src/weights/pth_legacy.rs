@@ -69,12 +69,12 @@ fn is_big_endian(system: &Pickle) -> bool {
     system.dicts[index].iter().any(|(key, value)| matches!(key, Value::Str(key) if &**key == "little_endian") && *value == Value::Int(0))
 }
 
-fn strings(keys: &Pickle) -> Result<Vec<&str>, PickleError> {
+fn strings<'k>(keys: &'k Pickle) -> Result<Vec<&'k str>, PickleError> {
     let Value::Sequence(index) = keys.root else {
         return Err(malformed("expected a list of storage keys"));
     };
-    let text = |value| match value {
-        &Value::Str(ref key) => Ok(&**key),
+    let text = |value: &'k Value| match value {
+        Value::Str(key) => Ok(&**key),
         _ => Err(malformed("a storage key is no string")),
     };
     keys.lists[index].iter().map(text).collect()
