@@ -92,7 +92,7 @@ put("lzw.tiff", (Image.fromarray(rgb), dict(format="TIFF", compression="tiff_lzw
 put("deflate.tiff", (Image.fromarray(rgb), dict(format="TIFF", compression="tiff_adobe_deflate")), rgb)
 put("gray.tiff", (Image.fromarray(gray), dict(format="TIFF")), gray)
 put("gray16.tiff", (Image.fromarray(wide), dict(format="TIFF")), wide)
-put("palette.tiff", (palette, dict(format="TIFF")), np.asarray(palette.convert("RGB")))
+palette.save(os.path.join(HERE, "palette.tiff"))  # not supported: the test reads the error
 put("rgba.tiff", (Image.fromarray(np.dstack([rgb, alpha])), dict(format="TIFF")), over(rgb, alpha))
 second = Image.fromarray(255 - rgb).quantize(16)
 put("two_frames.gif", (palette, dict(format="GIF", save_all=True, append_images=[second])), np.asarray(palette.convert("RGB")))
