@@ -69,7 +69,7 @@ fn cells() -> Result<String, Box<dyn Error>> {
 fn digits() -> Result<String, Box<dyn Error>> {
     let mut rng = ChaCha8Rng::seed_from_u64(3);
     let classes: Vec<String> = ["zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine"].map(String::from).to_vec();
-    let predictions = invented(&classes, 4000, 3, 3.4, &mut rng);
+    let predictions = invented(&classes, 4000, 3, 6.4, &mut rng);
     let options = Options { bootstrap: 200, slices: vec!["writer".into()], ..Options::default() };
     let (evaluation, curves) = (evaluate(&predictions, &options)?, Curves::new(&predictions, 15, 500)?);
     let mut input = ReportInput::new("Handwritten digits: tiny_cnn from scratch", "21 November 2026, 20:31", &evaluation);
@@ -83,20 +83,33 @@ fn digits() -> Result<String, Box<dyn Error>> {
             let val_loss = 0.32 + 1.5 * (-t / 4.0).exp() + noise + 0.004 * fold as f64;
             let lr = 3e-3 * 0.5 * (1.0 + (std::f64::consts::PI * t / 24.0).cos()) * (t / 3.0).min(1.0);
             let train_loss = 0.18 + 1.9 * (-t / 4.5).exp() + noise * 0.4;
-            input.history.push(Epoch { epoch, fold, train_loss, val_loss: Some(val_loss), val_metric: Some(0.93 - 0.6 * (-t / 3.5).exp() + noise * 0.3), lr, seconds: 7.4 });
+            input.history.push(Epoch {
+                epoch,
+                fold,
+                train_loss,
+                val_loss: Some(val_loss),
+                val_metric: Some(0.93 - 0.6 * (-t / 3.5).exp() + noise * 0.3),
+                lr,
+                seconds: 7.4,
+            });
         }
     }
     input.errors = worst(&predictions, |seed| digit_picture(seed));
-    input.recipe = "model = \"tiny_cnn\"\nmethod = \"scratch\"\nseed = 3\n\n[fit]\nepochs = 24\nbatch_size = 128\nlr = 3e-3\nschedule = \"cosine\"\n".into();
+    input.recipe =
+        "model = \"tiny_cnn\"\nmethod = \"scratch\"\nseed = 3\n\n[fit]\nepochs = 24\nbatch_size = 128\nlr = 3e-3\nschedule = \"cosine\"\n"
+            .into();
     input.facts = provenance("8 min 53 s");
     Ok(render(&input))
 }
 
 fn birds() -> Result<String, Box<dyn Error>> {
     let mut rng = ChaCha8Rng::seed_from_u64(5);
-    let classes: Vec<String> = (1..=60).map(|i| format!("{i:03}.{}", ["Laysan_Albatross", "Crested_Auklet", "Brewer_Blackbird", "Indigo_Bunting"][i % 4])).collect();
-    let predictions = invented(&classes, 1800, 1, 4.2, &mut rng);
-    let (evaluation, curves) = (evaluate(&predictions, &Options { bootstrap: 50, ..Options::default() })?, Curves::new(&predictions, 15, 300)?);
+    let classes: Vec<String> = (1..=60)
+        .map(|i| format!("{i:03}.{}", ["Laysan_Albatross", "Crested_Auklet", "Brewer_Blackbird", "Indigo_Bunting"][i % 4]))
+        .collect();
+    let predictions = invented(&classes, 1800, 1, 6.0, &mut rng);
+    let (evaluation, curves) =
+        (evaluate(&predictions, &Options { bootstrap: 50, ..Options::default() })?, Curves::new(&predictions, 15, 300)?);
     let mut input = ReportInput::new("Sixty birds, fine-tuned", "21 November 2026", &evaluation);
     input.curves = Some(&curves);
     input.data = facts("birds", &evaluation, &[("train", 0.6), ("test", 0.4)], "test split");

@@ -24,20 +24,14 @@ pub struct Axis {
 impl Axis {
     /// An axis from `low` to `high`, exactly, with ticks inside.
     pub fn fixed(label: &str, low: f64, high: f64) -> Axis {
-        let ticks = linear_ticks(low, high, 5).into_iter().filter(|t| *t >= low - 1e-9 && *t <= high + 1e-9).collect();
+        let ticks = ticks_by(nice_step((high - low) / 5.0), low, high);
         Axis { label: label.to_owned(), scale: Scale::Linear, low, high, ticks }
     }
 
     /// An axis over whole numbers (epochs): it starts and ends at the data, ticks are integers.
     pub fn counting(label: &str, low: f64, high: f64) -> Axis {
         let (low, high) = if high > low { (low, high) } else { (low - 0.5, high + 0.5) };
-        let step = nice_step((high - low) / 6.0).max(1.0).round();
-        let mut ticks = vec![];
-        let mut tick = (low / step).ceil() * step;
-        while tick <= high + 1e-9 {
-            ticks.push(tick);
-            tick += step;
-        }
+        let ticks = ticks_by(nice_step((high - low) / 6.0).max(1.0), low, high);
         Axis { label: label.to_owned(), scale: Scale::Linear, low, high, ticks }
     }
 
@@ -57,7 +51,7 @@ impl Axis {
         let (low, high) = (low - margin, high + margin);
         let step = nice_step((high - low) / 5.0);
         let (low, high) = ((low / step + 1e-9).floor() * step, (high / step - 1e-9).ceil() * step);
-        Axis { label: label.to_owned(), scale: Scale::Linear, low, high, ticks: linear_ticks(low, high, 5) }
+        Axis { label: label.to_owned(), scale: Scale::Linear, low, high, ticks: ticks_by(step, low, high) }
     }
 
     fn around_log(label: &str, low: f64, high: f64) -> Axis {
@@ -98,7 +92,7 @@ pub struct Frame {
 
 impl Frame {
     pub const fn new(width: f64, height: f64) -> Frame {
-        Frame { width, height, left: 52.0, right: 14.0, top: 12.0, bottom: 44.0 }
+        Frame { width, height, left: 62.0, right: 14.0, top: 12.0, bottom: 44.0 }
     }
     pub fn x(&self, place: f64) -> f64 {
         self.left + place * (self.width - self.left - self.right)
@@ -125,7 +119,7 @@ impl Frame {
                 }
                 line.axis x1=(px(left)) x2=(px(right)) y1=(px(bottom)) y2=(px(bottom)) {}
                 text.label x=(px((left + right) / 2.0)) y=(px(self.height - 7.0)) text-anchor="middle" { (x.label) }
-                text.label x="0" y="0" text-anchor="middle" transform=(format!("translate(13 {}) rotate(-90)", px(middle))) { (y.label) }
+                text.label x="0" y="0" text-anchor="middle" transform=(format!("translate(12 {}) rotate(-90)", px(middle))) { (y.label) }
             }
         }
     }
@@ -152,10 +146,10 @@ fn nice_step(rough: f64) -> f64 {
     nice * magnitude
 }
 
-fn linear_ticks(low: f64, high: f64, about: usize) -> Vec<f64> {
-    let step = nice_step((high - low) / about as f64);
-    let first = (low / step - 1e-9).ceil() as i64;
-    let last = (high / step + 1e-9).floor() as i64;
+/// The multiples of `step` from `low` to `high`; the slack is for ends that are themselves multiples, but for rounding.
+fn ticks_by(step: f64, low: f64, high: f64) -> Vec<f64> {
+    let first = (low / step - 1e-6).ceil() as i64;
+    let last = (high / step + 1e-6).floor() as i64;
     (first..=last).map(|k| k as f64 * step).collect()
 }
 
@@ -212,6 +206,17 @@ mod tests {
         assert_eq!(axis.ticks.len(), 6);
         assert_eq!(axis.ticks.iter().map(|t| tick_text(*t, &axis)).collect::<Vec<_>>(), ["0", "0.2", "0.4", "0.6", "0.8", "1.0"]);
         assert_eq!(axis.place(0.5), Some(0.5));
+    }
+
+    #[test]
+    fn ticks_end_where_the_axis_ends() {
+        for (low, high) in [(0.355, 0.58), (0.0, 1130.0), (0.47, 0.94), (-3.0, 7.1), (1e-4, 2.9e-3)] {
+            let axis = Axis::around("", Scale::Linear, [low, high].into_iter());
+            assert!(axis.ticks.len() >= 4, "{axis:?}");
+            for (tick, end) in [(axis.ticks.first(), axis.low), (axis.ticks.last(), axis.high)] {
+                assert!(tick.is_some_and(|t| (t - end).abs() < 1e-9 * end.abs().max(1.0)), "{axis:?}");
+            }
+        }
     }
 
     #[test]

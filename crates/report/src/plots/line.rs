@@ -151,7 +151,8 @@ mod tests {
     fn long_curves_are_thinned_and_keep_their_ends() {
         let many = (0..=100_000).map(|i| [i as f64 * 0.004, (i as f64 * 0.0001).sin() * 100.0]);
         let kept = thinned(many);
-        assert!(kept.len() < 1000, "{}", kept.len());
+        // The pen travels about 1,040 units.
+        assert!(kept.len() < 2000, "{}", kept.len());
         assert_eq!(kept[0], [0.0, 0.0]);
         assert_eq!(kept[kept.len() - 1][0], 400.0);
     }
@@ -169,7 +170,12 @@ mod tests {
             description: "d".into(),
             x: Axis::counting("epoch", 1.0, 3.0),
             y: Axis::fixed("loss", 0.0, 1.0),
-            lines: vec![Line { name: Some("a<b".into()), points: vec![[1.0, 0.5], [2.0, f64::NAN], [3.0, 0.2]], stroke: Stroke::Series(0), dots: false }],
+            lines: vec![Line {
+                name: Some("a<b".into()),
+                points: vec![[1.0, 0.5], [2.0, f64::NAN], [3.0, 0.2]],
+                stroke: Stroke::Series(0),
+                dots: false,
+            }],
             marks: vec![],
             size: [400.0, 300.0],
         };

@@ -12,7 +12,14 @@ pub struct Matrix<'a> {
 /// A table that is its own text alternative: each cell holds the count and the share of its row.
 pub fn heat_map(matrix: &Matrix) -> Markup {
     let k = matrix.classes.len();
-    let density = if k <= 4 { "heat roomy" } else if k <= 9 { "heat" } else { "heat tight" };
+    let longest = matrix.classes.iter().map(|name| name.chars().count()).max().unwrap_or(0);
+    let density = if k <= 4 {
+        "heat roomy"
+    } else if k <= 10 && longest <= 10 {
+        "heat"
+    } else {
+        "heat tight"
+    };
     html! {
         table class=(density) {
             thead {
@@ -41,8 +48,8 @@ fn cell(count: usize, total: usize, right: bool) -> Markup {
         (true, _) => "cell right",
         (false, _) => "cell wrong",
     };
-    // Wrong cells are rare: without the lift, one in ten would be invisible.
-    let depth = if right { share } else { share.sqrt() };
+    // Errors are small shares: without the lift, one in ten would hardly be seen.
+    let depth = if right { share } else { share.powf(0.65) };
     let class = if depth > 0.62 { format!("{kind} deep") } else { kind.to_owned() };
     html! {
         td class=(class) style=(format!("--depth:{depth:.3}")) {

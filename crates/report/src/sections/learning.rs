@@ -58,6 +58,7 @@ fn sweep(points: &[SweepPoint]) -> Markup {
     let losses = by_fold(points.iter().map(|p| (p.fold, [p.c, p.log_loss])));
     let chosen: Vec<&SweepPoint> = points.iter().filter(|p| p.chosen).collect();
     let tried = points.iter().map(|p| p.c).filter(|c| c.is_finite()).fold((f64::INFINITY, 0.0f64), |(l, h), c| (l.min(c), h.max(c)));
+    let marks = marked(&chosen, &losses);
     let mut lines = lines("validation log loss", &losses, 0, false);
     lines.iter_mut().for_each(|line| line.dots = losses.len() == 1 || line.name.is_some());
     let plot = LinePlot {
@@ -66,7 +67,7 @@ fn sweep(points: &[SweepPoint]) -> Markup {
         x: Axis::around("C (inverse strength of regularisation)", Scale::Log, [tried.0, tried.1].into_iter()),
         y: Axis::around("Validation log loss", Scale::Linear, values(&[&losses])),
         lines,
-        marks: chosen.iter().map(|p| ([p.c, p.log_loss], format!("chosen: C = {}, log loss {:.3}", p.c, p.log_loss))).collect(),
+        marks,
         size: SIZE,
     };
     html! {
@@ -75,6 +76,12 @@ fn sweep(points: &[SweepPoint]) -> Markup {
             (figure(plot.draw(), html! { "Validation log loss by strength: to the left stronger, to the right weaker regularisation; rings mark the choice (" (chosen_text(&chosen)) ")." }))
         }
     }
+}
+
+/// One ring for each strength that was chosen, on the mean of the folds.
+fn marked(chosen: &[&SweepPoint], losses: &ByFold) -> Vec<([f64; 2], String)> {
+    let is_chosen = |point: &[f64; 2]| chosen.iter().any(|p| p.c == point[0]);
+    mean(losses).into_iter().filter(is_chosen).map(|[c, loss]| ([c, loss], format!("chosen: C = {c}, log loss {loss:.3}"))).collect()
 }
 
 fn chosen_text(chosen: &[&SweepPoint]) -> String {

@@ -57,6 +57,19 @@ fn reason(metric: &Metric) -> &str {
     metric.undefined.as_deref().unwrap_or("no reason was given")
 }
 
+/// The range that the whiskers of a table share: it holds all values and intervals, rounded outwards to tenths.
+fn common_range<'a>(metrics: impl Iterator<Item = &'a Metric>) -> [f64; 2] {
+    let ends = metrics.flat_map(|m| m.ci95.into_iter().flatten().chain(m.value));
+    let (low, high) = ends.fold((1.0f64, 0.0f64), |(l, h), v| (l.min(v), h.max(v)));
+    let (low, high) = ((low * 10.0 + 1e-9).floor() / 10.0, (high * 10.0 - 1e-9).ceil() / 10.0);
+    if low < high { [low.max(0.0), high.min(1.0)] } else { [0.0, 1.0] }
+}
+
+/// The head of a column of whiskers: both ends of its scale.
+fn scale_ends([low, high]: [f64; 2]) -> Markup {
+    html! { td.scale { div { span { (format!("{low:.1}")) } span { (format!("{high:.1}")) } } } }
+}
+
 /// A plot with its caption.
 fn figure(plot: Markup, caption: Markup) -> Markup {
     html! { figure { (plot) figcaption { (caption) } } }

@@ -3,7 +3,7 @@
 use evaluate::Evaluation;
 use maud::{Markup, html};
 
-use super::{metric, scrolling};
+use super::{common_range, metric, scale_ends, scrolling};
 use crate::plots::whisker;
 use crate::text;
 
@@ -16,12 +16,13 @@ pub fn body(evaluation: &Evaluation) -> Option<Markup> {
     (rows > 0).then(|| {
         html! {
             @if rows <= OPEN_ROWS { (table) } @else { details { summary { "All " (text::count(rows)) " classes" } (table) } }
-            p.note { "Each class against the rest. AUC: area under the ROC curve; AP: average precision. The line beside F1 shows its interval from 0 to 1." }
+            p.note { "Each class against the rest. AUC: area under the ROC curve; AP: average precision. The line beside F1 shows its interval; the ends of the scale stand above." }
         }
     })
 }
 
 fn table(evaluation: &Evaluation) -> Markup {
+    let range = common_range(evaluation.per_class.iter().map(|c| &c.f1));
     html! {
         table.metrics {
             thead {
@@ -29,7 +30,7 @@ fn table(evaluation: &Evaluation) -> Markup {
                     th scope="col" { "Class" }
                     th.number scope="col" { "Support" }
                     @for name in ["Precision", "Recall", "F1"] { th.number scope="col" { (name) } }
-                    td {}
+                    (scale_ends(range))
                     th.number scope="col" { "AUC" }
                     th.number scope="col" { "AP" }
                 }
@@ -42,7 +43,7 @@ fn table(evaluation: &Evaluation) -> Markup {
                         td.number { (metric(&class.precision)) }
                         td.number { (metric(&class.recall)) }
                         td.number { (metric(&class.f1)) }
-                        td.drawn { @if let Some(value) = class.f1.value { (whisker(value, class.f1.ci95, None, [0.0, 1.0])) } }
+                        td.drawn { @if let Some(value) = class.f1.value { (whisker(value, class.f1.ci95, None, range)) } }
                         td.number { (metric(&class.roc_auc)) }
                         td.number { (metric(&class.average_precision)) }
                     }

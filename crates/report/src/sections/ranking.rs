@@ -31,7 +31,12 @@ pub fn body(input: &ReportInput) -> Option<Markup> {
     let positive = (curves.len() == 2).then(|| curves[1].class.as_str());
     let many = curves.len() > COLOURS;
     let prevalence = positive.and_then(|_| Some(input.evaluation.per_class.get(1)?.support as f64 / input.evaluation.n.max(1) as f64));
-    let chance = |x: f64, y: f64, name: &str| Line { name: Some(name.to_owned()), points: vec![[0.0, x], [1.0, y]], stroke: Stroke::Guide, dots: false };
+    let chance = |x: f64, y: f64, name: &str| Line {
+        name: Some(name.to_owned()),
+        points: vec![[0.0, x], [1.0, y]],
+        stroke: Stroke::Guide,
+        dots: false,
+    };
     let whose = html! {
         @if let Some(class) = positive { " of “" (class) "” against the other class" }
         @else if many { " of each class against the rest: the " (NAMED) " weakest in colour, the others grey, their mean black" }
@@ -70,7 +75,8 @@ fn named(curve: &Curve) -> String {
 
 /// Colours for a few classes; for many only for the weakest, drawn over the others. The mean, which has no class, comes last.
 fn styled(curves: Vec<Curve>) -> Vec<Line> {
-    let line = |curve: &Curve, stroke, name: bool| Line { name: name.then(|| named(curve)), points: curve.points.clone(), stroke, dots: false };
+    let line =
+        |curve: &Curve, stroke, name: bool| Line { name: name.then(|| named(curve)), points: curve.points.clone(), stroke, dots: false };
     let (means, mut classes): (Vec<Curve>, Vec<Curve>) = curves.into_iter().partition(|c| c.name == MEAN);
     let many = classes.len() > COLOURS;
     if many {
@@ -91,9 +97,13 @@ fn roc_curves(curves: &[ClassCurves], mean: &Metric) -> Vec<Curve> {
 
 fn recall_curves(curves: &[ClassCurves], mean: &Metric) -> Vec<Curve> {
     let points = |c: &ClassCurves| c.precision_recall.iter().map(|p| [p.recall, p.precision]).collect();
-    with_mean(curves, points, |c| c.average_precision.value, mean, |points, x| {
-        points.iter().filter(|p| p[0] >= x - 1e-12).map(|p| p[1]).fold(0.0, f64::max)
-    })
+    with_mean(
+        curves,
+        points,
+        |c| c.average_precision.value,
+        mean,
+        |points, x| points.iter().filter(|p| p[0] >= x - 1e-12).map(|p| p[1]).fold(0.0, f64::max),
+    )
 }
 
 /// The curves that exist, and their mean when all do; of two classes only the second, positive one.

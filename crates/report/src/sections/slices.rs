@@ -3,14 +3,14 @@
 use evaluate::{Evaluation, Metric, Slice};
 use maud::{Markup, html};
 
-use super::{metric, scrolling};
+use super::{common_range, metric, scale_ends, scrolling};
 use crate::plots::whisker;
 use crate::text;
 
 pub fn body(evaluation: &Evaluation) -> Option<Markup> {
     let slices = &evaluation.slices;
     (!slices.is_empty()).then(|| {
-        let range = range(evaluation);
+        let range = common_range(slices.iter().map(|s| &s.scores.accuracy).chain([&evaluation.scores.accuracy]));
         html! {
             (scrolling("Metrics by slice", html! {
                 table.metrics {
@@ -19,7 +19,7 @@ pub fn body(evaluation: &Evaluation) -> Option<Markup> {
                             th scope="col" { "Slice" }
                             th.number scope="col" { "Images" }
                             th.number scope="col" { "Accuracy" }
-                            td.scale { span { (short(range[0])) } span { (short(range[1])) } }
+                            (scale_ends(range))
                             th.number scope="col" { "Macro F1" }
                             th.number scope="col" { "ROC AUC" }
                             th scope="col" { "Against all images" }
@@ -77,8 +77,11 @@ fn accuracy(value: &Metric, evaluation: &Evaluation, range: [f64; 2]) -> Markup 
 
 fn flags(slice: &Slice, evaluation: &Evaluation) -> Vec<String> {
     let (here, all) = (&slice.scores, &evaluation.scores);
-    let watched =
-        [("accuracy", &here.accuracy, &all.accuracy), ("macro F1", &here.macro_f1, &all.macro_f1), ("AUC", &here.roc_auc_macro, &all.roc_auc_macro)];
+    let watched = [
+        ("accuracy", &here.accuracy, &all.accuracy),
+        ("macro F1", &here.macro_f1, &all.macro_f1),
+        ("AUC", &here.roc_auc_macro, &all.roc_auc_macro),
+    ];
     let flag = |(name, slice, all): (&str, &Metric, &Metric)| {
         let ([low, high], all) = (slice.ci95?, all.value?);
         if high < all {
@@ -87,17 +90,4 @@ fn flags(slice: &Slice, evaluation: &Evaluation) -> Vec<String> {
         (low > all).then(|| format!("▲ higher {name}"))
     };
     watched.into_iter().filter_map(flag).collect()
-}
-
-/// The range of accuracies that the whiskers share, rounded outwards to tenths.
-fn range(evaluation: &Evaluation) -> [f64; 2] {
-    let all = evaluation.slices.iter().map(|s| &s.scores.accuracy).chain([&evaluation.scores.accuracy]);
-    let ends = all.flat_map(|m| m.ci95.into_iter().flatten().chain(m.value));
-    let (low, high) = ends.fold((1.0f64, 0.0f64), |(l, h), v| (l.min(v), h.max(v)));
-    let (low, high) = ((low * 10.0 + 1e-9).floor() / 10.0, (high * 10.0 - 1e-9).ceil() / 10.0);
-    if low < high { [low.max(0.0), high.min(1.0)] } else { [0.0, 1.0] }
-}
-
-fn short(value: f64) -> String {
-    format!("{value:.1}")
 }

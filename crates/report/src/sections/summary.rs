@@ -59,11 +59,11 @@ fn card(name: &str, meaning: &str, metric: &Metric, in_unit_range: bool) -> Mark
                 Some(value) => {
                     p.figure-value { (text::number(value)) }
                     p.range { @match text::interval(metric) { Some(between) => (between), None => "no interval" } }
+                    p.meaning { (meaning) }
                     @if in_unit_range { (whisker(value, metric.ci95, None, [0.0, 1.0])) }
                 }
-                None => { p.figure-value.undefined { "undefined" } p.range { (reason(metric)) } }
+                None => { p.figure-value.undefined { "undefined" } p.range { (reason(metric)) } p.meaning { (meaning) } }
             }
-            p.meaning { (meaning) }
         }
     }
 }
