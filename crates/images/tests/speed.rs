@@ -14,15 +14,23 @@ fn photo(width: usize, height: usize) -> Image {
     Image::from_rgb8(width, height, (0..width * height * 3).map(value).collect()).unwrap()
 }
 
+/// Time that this thread has computed, so that other work on the machine does not count; the clock on the wall where it is not known.
+fn clock(start: Instant) -> f64 {
+    let computed = std::fs::read_to_string("/proc/thread-self/schedstat").ok();
+    let nanoseconds = computed.and_then(|text| text.split(' ').next()?.parse::<f64>().ok()).filter(|&value| value > 0.0);
+    nanoseconds.map_or(start.elapsed().as_secs_f64(), |value| value * 1e-9)
+}
+
 fn rate(name: &str, at_least: f64, mut work: impl FnMut(u64) -> f32) {
     let mut best = 0.0f64;
     for _ in 0..3 {
-        let (start, mut count) = (Instant::now(), 0u64);
+        let start = Instant::now();
+        let (before, mut count) = (clock(start), 0u64);
         while start.elapsed() < Duration::from_millis(60) {
             std::hint::black_box(work(count));
             count += 1;
         }
-        best = best.max(count as f64 / start.elapsed().as_secs_f64());
+        best = best.max(count as f64 / (clock(start) - before).max(1e-6));
     }
     println!("{name:<44} {best:>10.0} images/s");
     assert!(best > at_least, "{name}: {best:.0} images/s, expected more than {at_least}");
