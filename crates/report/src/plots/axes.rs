@@ -155,7 +155,7 @@ fn ticks_by(step: f64, low: f64, high: f64) -> Vec<f64> {
 
 fn tick_text(tick: f64, axis: &Axis) -> String {
     let size = tick.abs();
-    if size > 0.0 && (size < 1e-3 || size >= 1e5) {
+    if size > 0.0 && !(1e-3..1e5).contains(&size) {
         return scientific(tick);
     }
     let step = match axis.scale {

@@ -71,7 +71,7 @@ fn sweep(points: &[SweepPoint]) -> Markup {
         size: SIZE,
     };
     html! {
-        p { "A linear probe on frozen features: its only choice is the strength of regularisation, made on validation images, never on those that it is judged on." }
+        p { "A linear probe on frozen features: its only choice is the strength of regularisation, made by the log loss of validation images." }
         div.plots {
             (figure(plot.draw(), html! { "Validation log loss by strength: to the left stronger, to the right weaker regularisation; rings mark the choice (" (chosen_text(&chosen)) ")." }))
         }

@@ -60,7 +60,7 @@ pub fn body(input: &ReportInput) -> Option<Markup> {
 }
 
 fn plot(title: &str, [x, y]: [&str; 2], curves: Vec<Curve>, guide: Option<Line>) -> Markup {
-    let description = curves.iter().map(|c| named(c)).collect::<Vec<_>>().join("; ");
+    let description = curves.iter().map(named).collect::<Vec<_>>().join("; ");
     let axes = (Axis::fixed(x, 0.0, 1.0), Axis::fixed(y, 0.0, 1.0));
     let lines = guide.into_iter().chain(styled(curves)).collect();
     LinePlot { title: title.to_owned(), description, x: axes.0, y: axes.1, lines, marks: vec![], size: [440.0, 400.0] }.draw()
@@ -92,7 +92,7 @@ const MEAN: &str = "mean of the classes";
 
 fn roc_curves(curves: &[ClassCurves], mean: &Metric) -> Vec<Curve> {
     let points = |c: &ClassCurves| c.roc.iter().map(|p| [p.false_positive_rate, p.true_positive_rate]).collect();
-    with_mean(curves, points, |c| c.roc_auc.value, mean, |points, x| between(points, x))
+    with_mean(curves, points, |c| c.roc_auc.value, mean, between)
 }
 
 fn recall_curves(curves: &[ClassCurves], mean: &Metric) -> Vec<Curve> {

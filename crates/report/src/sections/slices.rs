@@ -45,7 +45,7 @@ pub fn body(evaluation: &Evaluation) -> Option<Markup> {
             }))
             p.note {
                 "A slice is flagged when the 95 % interval of one of its metrics leaves out the value of all images (upright line). "
-                "Among many slices about one in twenty is flagged by chance alone."
+                "Among many slices, about one metric in twenty is flagged by chance alone."
             }
         }
     })
