@@ -55,7 +55,7 @@ fn cells() -> Result<String, Box<dyn Error>> {
             input.sweep.push(SweepPoint { c: 10f64.powf(place), fold, log_loss, chosen: step == 5 });
         }
     }
-    input.errors = worst(&predictions, |seed| cell_picture(seed));
+    input.errors = worst(&predictions, cell_picture);
     input.recipe = CELLS_RECIPE.to_owned();
     input.facts = provenance("2 min 41 s (features 2 min 20 s, probe 21 s)");
     input.set_aside = vec![
@@ -94,7 +94,7 @@ fn digits() -> Result<String, Box<dyn Error>> {
             });
         }
     }
-    input.errors = worst(&predictions, |seed| digit_picture(seed));
+    input.errors = worst(&predictions, digit_picture);
     input.recipe =
         "model = \"tiny_cnn\"\nmethod = \"scratch\"\nseed = 3\n\n[fit]\nepochs = 24\nbatch_size = 128\nlr = 3e-3\nschedule = \"cosine\"\n"
             .into();

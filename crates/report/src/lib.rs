@@ -17,8 +17,6 @@
 
 mod input;
 mod page;
-// Parts of the page: private, documented where they are not obvious.
-#[allow(missing_docs)]
 mod plots;
 mod sections;
 mod text;
