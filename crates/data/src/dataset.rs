@@ -120,10 +120,11 @@ impl Dataset {
     /// Samples of each class among `indices`; several labels count once each, soft targets by their likeliest class.
     pub fn class_counts<'a>(&self, indices: impl IntoIterator<Item = &'a usize>) -> Vec<usize> {
         let mut counts = vec![0; self.classes.len()];
+        let add = |counts: &mut Vec<usize>, label: usize| counts.get_mut(label).into_iter().for_each(|c| *c += 1);
         for &i in indices {
             match self.samples.get(i).and_then(|s| s.target.as_ref()) {
-                Some(Target::Labels(labels)) => labels.iter().for_each(|&l| counts[l] += 1),
-                Some(target) => target.argmax().into_iter().for_each(|l| counts[l] += 1),
+                Some(Target::Labels(labels)) => labels.iter().for_each(|&l| add(&mut counts, l)),
+                Some(target) => target.argmax().into_iter().for_each(|l| add(&mut counts, l)),
                 None => {}
             }
         }
@@ -245,18 +246,18 @@ fn stratum_key(sample: &Sample, columns: &[&str]) -> Vec<String> {
 fn remap_target(target: &mut Target, map: &[Option<usize>], classes: usize) {
     match target {
         Target::Label(label) => {
-            if let Some(to) = map[*label] {
+            if let Some(&Some(to)) = map.get(*label) {
                 *label = to;
             }
         }
         Target::Labels(labels) => {
-            *labels = labels.iter().filter_map(|&l| map[l]).collect();
+            *labels = labels.iter().filter_map(|&l| map.get(l).copied().flatten()).collect();
             labels.sort_unstable();
         }
         Target::Soft(p) => {
             let mut out = vec![0.0; classes];
             p.iter().enumerate().for_each(|(l, &v)| {
-                if let Some(to) = map[l] {
+                if let Some(&Some(to)) = map.get(l) {
                     out[to] = v;
                 }
             });

