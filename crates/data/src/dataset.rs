@@ -93,7 +93,7 @@ impl Dataset {
     /// When the picture cannot be read or decoded; the error names the sample.
     pub fn image(&self, i: usize, options: &DecodeOptions) -> Result<Image, DataError> {
         let sample = self.samples.get(i).ok_or(DataError::Index { index: i, len: self.samples.len() })?;
-        let named = |source| DataError::Image { id: sample.id.clone(), source };
+        let named = |reason| DataError::Image { id: sample.id.clone(), reason };
         match &sample.source {
             Source::File(path) => images::open(path, options).map_err(named),
             Source::Idx { images, index } => images.image(*index).map_err(named),

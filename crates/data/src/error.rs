@@ -178,12 +178,12 @@ pub enum DataError {
         classes: String,
     },
     /// A picture that cannot be decoded.
-    #[error("{id}: {source}")]
+    #[error("{id}: {reason}")]
     Image {
         /// Sample id.
         id: String,
         /// Why.
-        source: ImageError,
+        reason: ImageError,
     },
     /// A sample number outside the data set.
     #[error("sample {index} was asked for, but the data set has {len}")]

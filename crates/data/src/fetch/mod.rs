@@ -17,13 +17,16 @@ pub use catalogue::{Entry, Kind, entries, entry};
 /// The file that says that a folder of the cache is whole.
 const MARKER: &str = ".fieldmark-complete";
 
+/// Called with what is being done.
+pub type ProgressFn = Box<dyn Fn(&Progress) + Send + Sync>;
+
 /// How to fetch.
 #[derive(Default)]
 pub struct FetchOptions {
     /// The cache; empty means [`cache_dir`].
     pub cache: PathBuf,
     /// Called with what is being done.
-    pub progress: Option<Box<dyn Fn(&Progress) + Send + Sync>>,
+    pub progress: Option<ProgressFn>,
 }
 
 /// What is being done.
@@ -132,21 +135,21 @@ pub enum FetchError {
         message: String,
     },
     /// A file of the cache could not be read or written.
-    #[error("cannot {action} {path}: {source}; the cache is chosen by FIELDMARK_CACHE")]
+    #[error("cannot {action} {path}: {reason}; the cache is chosen by FIELDMARK_CACHE")]
     Io {
         /// read, write, create...
         action: &'static str,
         /// The file.
         path: PathBuf,
         /// The system's reason.
-        source: io::Error,
+        reason: io::Error,
     },
 }
 
 impl FetchError {
     fn io(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> FetchError {
         let path = path.to_path_buf();
-        move |source| FetchError::Io { action, path, source }
+        move |reason| FetchError::Io { action, path, reason }
     }
 }
 
@@ -182,7 +185,7 @@ pub fn fetch(name: &str, options: &FetchOptions) -> Result<Fetched, FetchError> 
     if let Some(path) = locate(name, &cache) {
         return Ok(fetched(path, true));
     }
-    let silent: Box<dyn Fn(&Progress) + Send + Sync> = Box::new(|_| {});
+    let silent: ProgressFn = Box::new(|_| {});
     let progress = options.progress.as_ref().unwrap_or(&silent);
     let downloads = cache.join("downloads");
     fs::create_dir_all(&downloads).map_err(FetchError::io("create the folder", &downloads))?;
