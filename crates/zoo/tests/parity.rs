@@ -9,8 +9,10 @@ use std::collections::BTreeMap;
 use fieldmark_zoo::{self as zoo, Config, Stem};
 use serde::Deserialize;
 
-/// Share of the greatest logit. Both sides sum in different orders; the deepest networks differ by about 2e-6.
-const TOLERANCE: f32 = 1e-4;
+/// Allowed differences as shares of the greatest logit. Both sides sum in different orders: ReLU6 networks with many layers differ by up to
+/// 3e-5 (Lite4), all others by 1e-6. An eps of 1e-5 instead of 1e-6 in ViT's norms changes its logits by 1e-5, hence the closer bound.
+const RELU6: f32 = 1e-4;
+const CLOSE: f32 = 5e-6;
 
 #[derive(Deserialize)]
 struct Golden {
@@ -45,8 +47,8 @@ fn published_settings_have_the_originals_parameter_counts() {
     }
 }
 
-/// Compares all cases of one model, at least two of them.
-fn agree(name: &str, least: usize) {
+/// Compares all cases of one model, of which there are at least `least`.
+fn agree(name: &str, least: usize, tolerance: f32) {
     let cases: Vec<Case> = golden().cases.into_iter().filter(|case| case.model == name).collect();
     assert!(cases.len() >= least, "{} cases of {name}", cases.len());
     for case in cases {
@@ -64,27 +66,27 @@ fn agree(name: &str, least: usize) {
         let logits = graph::reference::run(&graph, &weights, &input, &[]).unwrap();
         let difference = formula::relative_difference(&logits[0].data, &case.logits);
         println!("{name} {:?}: {difference:e}", case.image_size);
-        assert!(difference < TOLERANCE, "{name} {config:?}: relative difference {difference:e}");
+        assert!(difference < tolerance, "{name} {config:?}: relative difference {difference:e}");
     }
 }
 
 macro_rules! parity {
-    ($($name:ident: $cases:literal),* $(,)?) => {
-        $(#[test] fn $name() { agree(stringify!($name), $cases); })*
+    ($($name:ident: $cases:literal within $tolerance:ident),* $(,)?) => {
+        $(#[test] fn $name() { agree(stringify!($name), $cases, $tolerance); })*
     };
 }
 
 parity! {
-    vit_tiny_patch16_224: 3,
-    resnet18: 2,
-    resnet34: 2,
-    resnet50: 2,
-    mobilenet_v2: 2,
-    efficientnet_lite0: 3,
-    efficientnet_lite1: 1,
-    efficientnet_lite2: 1,
-    efficientnet_lite3: 1,
-    efficientnet_lite4: 2,
-    lenet5: 2,
-    tiny_cnn: 2,
+    vit_tiny_patch16_224: 3 within CLOSE,
+    resnet18: 2 within CLOSE,
+    resnet34: 2 within CLOSE,
+    resnet50: 2 within CLOSE,
+    mobilenet_v2: 2 within RELU6,
+    efficientnet_lite0: 3 within RELU6,
+    efficientnet_lite1: 1 within RELU6,
+    efficientnet_lite2: 1 within RELU6,
+    efficientnet_lite3: 1 within RELU6,
+    efficientnet_lite4: 2 within RELU6,
+    lenet5: 2 within CLOSE,
+    tiny_cnn: 2 within CLOSE,
 }

@@ -1,4 +1,5 @@
 //! Weights and inputs by formula, as in `make.py`.
+#![allow(dead_code)] // each test file uses its part
 
 use graph::{Graph, Tensor, Weights};
 

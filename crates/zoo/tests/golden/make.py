@@ -212,9 +212,9 @@ def picture():
 
 
 def prepare(image, size):
-    """Shorter side to size + 32, bicubic, centre crop, -1..1."""
-    scale = (size + 32) / min(image.size)
-    image = image.resize([round(side * scale) for side in image.size], Image.Resampling.BICUBIC)
+    """Shorter side to size + 32, bicubic, centre crop, -1..1; sides are cut to whole pixels as torchvision's Resize does."""
+    shorter = min(image.size)
+    image = image.resize([side * (size + 32) // shorter for side in image.size], Image.Resampling.BICUBIC)
     left, top = [round((side - size) / 2) for side in image.size]
     values = np.asarray(image.crop((left, top, left + size, top + size)), dtype=np.float32)
     return torch.from_numpy((values / 255 - 0.5) / 0.5).permute(2, 0, 1)[None]
