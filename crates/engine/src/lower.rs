@@ -75,9 +75,7 @@ impl Lowering {
         let is_map = input.len() == 3;
         match &node.op {
             Op::Input { .. } => Work::Load { channels: node.shape[0], pixels: node.shape[1..].iter().product() },
-            Op::Conv2d(_) | Op::Linear(_) if !is_map || matches!(node.op, Op::Conv2d(_)) => {
-                unreachable!("convolutions and linear layers over vectors head a chain")
-            }
+            // Convolutions, and linear layers over vectors, head chains: here come linear layers over the width of a map.
             Op::Conv2d(_) | Op::Linear(_) => Work::planar(
                 input,
                 &node.shape,
