@@ -129,7 +129,7 @@ fn random_map_graph(seed: u64) -> Graph {
 
 #[test]
 fn random_graphs_agree_with_the_reference() {
-    for seed in 0..60 {
+    for seed in 0..30 {
         conforms(&random_map_graph(seed), seed);
     }
 }
@@ -209,7 +209,7 @@ fn any_number_of_threads_gives_the_same_bits() {
 #[test]
 fn zoo_models_agree_with_the_reference() {
     for (name, size) in
-        [("lenet5", 28), ("tiny_cnn", 28), ("efficientnet_lite0", 33), ("mobilenet_v2", 32), ("resnet18", 32), ("resnet50", 32)]
+        [("lenet5", 28), ("tiny_cnn", 28), ("efficientnet_lite0", 33), ("mobilenet_v2", 32), ("resnet18", 32), ("vit_tiny_patch16_224", 32)]
     {
         let model = zoo::model(name).unwrap();
         let config = zoo::Config { image_size: [size; 2], num_classes: 10, ..model.config() };

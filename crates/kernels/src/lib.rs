@@ -17,6 +17,8 @@ mod layout;
 mod normalise;
 mod pack;
 mod pool;
+#[cfg(test)]
+mod tests;
 mod tile;
 mod vectorize;
 

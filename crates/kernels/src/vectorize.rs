@@ -18,7 +18,7 @@ impl<T, F: FnOnce() -> T> Kernel for Plain<F> {
 ///
 /// ```
 /// let mut sum = [0.0f32; 8];
-/// kernels::vectorized(|| sum.iter_mut().for_each(|s| *s += 1.0));
+/// fieldmark_kernels::vectorized(|| sum.iter_mut().for_each(|s| *s += 1.0));
 /// assert_eq!(sum, [1.0; 8]);
 /// ```
 #[inline]
