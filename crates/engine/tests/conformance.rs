@@ -96,7 +96,7 @@ fn random_map_graph(seed: u64) -> Graph {
                 conv.stride = [if small { 1 } else { rng.random_range(1..3) }; 2];
                 b.conv(format!("depthwise{i}"), x, conv)
             }
-            4 if c % 2 == 0 => b.conv(format!("grouped{i}"), x, Conv2d::new(c, c * 2, 3).groups(c / 2).padding(1)),
+            4 if c.is_multiple_of(2) => b.conv(format!("grouped{i}"), x, Conv2d::new(c, c * 2, 3).groups(c / 2).padding(1)),
             5 | 6 => b.batch_norm(format!("norm{i}"), x, 1e-3),
             7 => b.activation(format!("act{i}"), x, activation(rng.random_range(0..7))),
             8 if !small => {

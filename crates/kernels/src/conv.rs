@@ -26,6 +26,15 @@ impl Window {
         let at = out * self.stride[axis] + tap * self.dilation[axis];
         at.checked_sub(self.padding[axis]).filter(|&at| at < size)
     }
+
+    /// The taps of output `out` along `axis` that lie in the input.
+    #[inline(always)]
+    pub(crate) fn taps(&self, axis: usize, out: usize, size: usize) -> Range<usize> {
+        let (start, step) = (out * self.stride[axis], self.dilation[axis]);
+        let first = self.padding[axis].saturating_sub(start).div_ceil(step);
+        let end = (size + self.padding[axis]).saturating_sub(start).div_ceil(step).min(self.kernel[axis]);
+        first.min(end)..end
+    }
 }
 
 /// Sizes of a feature map and of what a window makes of it.

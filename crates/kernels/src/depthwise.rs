@@ -87,6 +87,15 @@ impl Row<'_> {
             self.inner::<S, K, ST, 4>(s, x);
             x += 4;
         }
+        // What is left is covered by one more tile that ends at the last column and computes some outputs twice.
+        if x < last && last >= first + 4 {
+            self.inner::<S, K, ST, 4>(s, last - 4);
+            x = last;
+        }
+        while x + 2 <= last {
+            self.inner::<S, K, ST, 2>(s, x);
+            x += 2;
+        }
         self.columns(s, x, ow);
     }
 
@@ -109,8 +118,8 @@ impl Row<'_> {
                     let taps = self.weights.as_ptr().add(ky * K * c + channel);
                     for kx in 0..K {
                         let tap = s.load(taps.add(kx * c));
-                        for i in 0..XT {
-                            acc[i] = s.fma(s.load(row.add((i * ST + kx) * c)), tap, acc[i]);
+                        for (i, acc) in acc.iter_mut().enumerate() {
+                            *acc = s.fma(s.load(row.add((i * ST + kx) * c)), tap, *acc);
                         }
                     }
                 }
@@ -138,9 +147,12 @@ impl Row<'_> {
     fn pixel<S: Simd, const NB: usize>(&mut self, s: S, x: usize, mut channel: usize) -> usize {
         let (c, [h, w], window) = (self.shape.channels, self.shape.input, self.shape.window);
         assert!(self.out.len() >= (x + 1) * c);
+        let (kys, kxs) = (window.taps(0, self.y, h), window.taps(1, x, w));
+        let sx = (x * window.stride[1] + kxs.start * window.dilation[1]).wrapping_sub(window.padding[1]);
         while channel + NB * S::LANES <= c || (NB == 1 && channel < c) {
             let n = (c - channel).min(S::LANES);
-            // SAFETY: each vector covers `n` values (whole vectors where NB > 1) before channel `c` of a pixel that exists.
+            // SAFETY: each vector covers `n` values (whole vectors where NB > 1) before channel `c` of a pixel that exists: `taps` gives
+            // those alone. Where it gives none, no pointer is read.
             unsafe {
                 let mut acc = [s.splat(0.0); NB];
                 if let Some(b) = self.bias {
@@ -148,16 +160,19 @@ impl Row<'_> {
                         *acc = s.load_first(b.as_ptr().add(channel + j * S::LANES), n);
                     }
                 }
-                for ky in 0..window.kernel[0] {
-                    let Some(sy) = window.source(0, self.y, ky, h) else { continue };
-                    for kx in 0..window.kernel[1] {
-                        let Some(sx) = window.source(1, x, kx, w) else { continue };
-                        let pixel = self.image.as_ptr().add((sy * w + sx) * c + channel);
-                        let tap = self.weights.as_ptr().add((ky * window.kernel[1] + kx) * c + channel);
+                for ky in kys.clone() {
+                    let sy = ky * window.dilation[0] + self.y * window.stride[0] - window.padding[0];
+                    let mut pixel = self.image.as_ptr().wrapping_add((sy * w).wrapping_add(sx).wrapping_mul(c).wrapping_add(channel));
+                    let mut tap = self.weights.as_ptr().wrapping_add((ky * window.kernel[1] + kxs.start) * c + channel);
+                    for _ in kxs.clone() {
                         for (j, acc) in acc.iter_mut().enumerate() {
-                            let at = j * S::LANES;
-                            *acc = s.fma(s.load_first(pixel.add(at), n), s.load_first(tap.add(at), n), *acc);
+                            let (pixel, tap) = (pixel.add(j * S::LANES), tap.add(j * S::LANES));
+                            let (pixel, tap) =
+                                if NB > 1 { (s.load(pixel), s.load(tap)) } else { (s.load_first(pixel, n), s.load_first(tap, n)) };
+                            *acc = s.fma(pixel, tap, *acc);
                         }
+                        pixel = pixel.wrapping_add(window.dilation[1] * c);
+                        tap = tap.wrapping_add(c);
                     }
                 }
                 for (j, &v) in acc.iter().enumerate() {

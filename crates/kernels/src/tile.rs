@@ -119,11 +119,11 @@ impl<const MR: usize, const NV: usize> Tile<MR, NV> {
     fn write<S: Simd, const FULL: bool>(&self, s: S, acc: &[[S::V; NV]; MR]) {
         let Strip { c, c_stride, finish, width, .. } = self.0;
         let (low, high) = (s.splat(finish.low), s.splat(finish.high));
-        for i in 0..MR {
-            for j in 0..NV {
+        for (i, row) in acc.iter().enumerate() {
+            for (j, &product) in row.iter().enumerate() {
                 let at = j * S::LANES;
                 let n = (width - at.min(width)).min(S::LANES);
-                let mut v = acc[i][j];
+                let mut v = product;
                 // SAFETY: `n` values (all of a vector, where FULL) are left in the row from here, in C, the bias and the residual alike.
                 unsafe {
                     let out = c.add(i * c_stride + at);

@@ -1,14 +1,32 @@
 //! Whatever changes weights: fitting, probes, fine-tuning, recipes and run folders.
 
+mod backbone;
 mod device;
 mod error;
+pub mod features;
+pub mod find_lr;
 pub mod fit;
-mod logistic;
-mod progress;
+pub mod logistic;
+mod plan;
+mod probe;
+pub mod network;
+pub mod optim;
+pub mod progress;
+mod recipe;
 mod run_folder;
 pub mod schedule;
+mod screen;
 mod tensorboard;
+mod train;
 
+pub use backbone::{Backbone, Look};
 pub use device::DeviceKind;
 pub use error::LearnError;
+pub use plan::Plan;
+pub use probe::{Probe, ProbeData, Strength};
+pub use recipe::{DataRecipe, EvaluateRecipe, HeadStart, Method, NetworkRecipe, ProbeRecipe, Recipe};
+pub use run_folder::{MetricsLog, RunFolder};
+pub use train::{Account, TrainOptions, Trained, find_learning_rate, slice_columns, softmax_rows, table, train};
+pub use find_lr::{LrRange, find_lr};
 pub use fit::{FitEvent, FitOptions, FitOutcome, FitTask, Fitted, fit};
+pub use network::Network;

@@ -42,6 +42,35 @@ pub struct State {
     pub waited: usize,
     /// Samples that could not be read.
     pub failed: Vec<(usize, String)>,
+    /// The bits of every fraction above, as JSON readers may round the last one.
+    exact: Vec<u64>,
+}
+
+impl State {
+    fn fractions(&mut self) -> Vec<&mut f64> {
+        let mut list = vec![&mut self.loss_sum, &mut self.loss_weight, &mut self.seconds];
+        list.extend(self.best.iter_mut().filter_map(|(_, metric)| metric.as_mut()));
+        for record in &mut self.history {
+            list.extend([&mut record.train_loss, &mut record.learning_rate]);
+            list.extend([&mut record.images_per_second, &mut record.seconds]);
+            list.extend(record.validation_loss.as_mut());
+            list.extend(record.metric_value.as_mut());
+        }
+        list
+    }
+
+    fn to_json(&self) -> Result<String, serde_json::Error> {
+        let mut state = self.clone();
+        state.exact = state.fractions().into_iter().map(|x| x.to_bits()).collect();
+        serde_json::to_string(&state)
+    }
+
+    fn from_json(text: &str) -> Result<Self, serde_json::Error> {
+        let mut state: Self = serde_json::from_str(text)?;
+        let exact = std::mem::take(&mut state.exact);
+        state.fractions().into_iter().zip(exact).for_each(|(x, bits)| *x = f64::from_bits(bits));
+        Ok(state)
+    }
 }
 
 /// Everything in a checkpoint file.
@@ -69,7 +98,7 @@ impl Checkpoint {
     pub fn save(&self, path: &Path, belongs_to: &str) -> Result<(), LearnError> {
         let wrong = |problem: String| LearnError::Checkpoint { path: path.to_path_buf(), problem };
         let tensors = self.tensors();
-        let state = serde_json::to_string(&self.state).map_err(|e| wrong(e.to_string()))?;
+        let state = self.state.to_json().map_err(|e| wrong(e.to_string()))?;
         let digest = digest(belongs_to, &state, tensors.iter().map(|(n, s, b)| (n.as_str(), s.as_slice(), b.as_slice())));
         let metadata: HashMap<String, String> = [
             ("format".to_string(), FORMAT.to_string()),
@@ -111,7 +140,7 @@ impl Checkpoint {
         if *field("digest")? != digest(belongs_to, state, tensors.iter().map(|(n, v)| (n.as_str(), v.shape(), v.data()))) {
             return Err(damaged("its digest does not fit its content"));
         }
-        let state = serde_json::from_str(state).map_err(|e| damaged(&e.to_string()))?;
+        let state = State::from_json(state).map_err(|e| damaged(&e.to_string()))?;
         let mut checkpoint = Self { state, ..Self::default() };
         for (name, view) in tensors {
             let data = view.data().chunks_exact(4).map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]])).collect();
@@ -234,7 +263,7 @@ mod tests {
         std::fs::write(&path, &bad).unwrap();
         assert!(message(Checkpoint::load(&path, "me").unwrap_err()).contains("digest"));
         let mut bad = good;
-        let at = bad.windows(12).position(|w| w == b"\\\"updates\\\":9").unwrap();
+        let at = bad.windows(12).position(|w| w == b"\\\"updates\\\":").unwrap();
         bad[at + 12] = b'8';
         std::fs::write(&path, &bad).unwrap();
         assert!(message(Checkpoint::load(&path, "me").unwrap_err()).contains("digest"));

@@ -59,5 +59,5 @@ pub(super) fn judge(
     let table = Predictions::new(dataset.classes.names().to_vec(), ids, truth, probabilities).map_err(wrong)?;
     let options = evaluate::Options { bootstrap: 0, top_k: Vec::new(), ..Default::default() };
     let scores = evaluate::evaluate(&table, &options).map_err(wrong)?;
-    Ok(Some(Judged { loss, metric: scores.get(metric.name()).and_then(|m| m.value) }))
+    Ok(Some(Judged { loss, metric: scores.scores.get(metric.name()).and_then(|m| m.value) }))
 }

@@ -1,5 +1,6 @@
 //! A graph interpreted on Burn tensors: training with gradients, inference, gradients by the input.
 
+mod cpu;
 mod forward;
 mod noise;
 mod ops;
@@ -14,7 +15,8 @@ pub use noise::NoiseKey;
 
 use crate::fit::BatchNormMode;
 use crate::{DeviceKind, LearnError};
-use forward::{Forward, Leaves, Mode, forward};
+use forward::{Forward, Leaves, Mode, clamped_norms, forward};
+use kernels::Clamp;
 use value::{Value, flat, host};
 
 /// A graph with its weights, trainable.
@@ -23,13 +25,13 @@ use value::{Value, flat, host};
 /// checkpoint) works on plain slices.
 ///
 /// ```
-/// use graph::{GraphBuilder, Interpreter, Tensor};
+/// use graph::{GraphBuilder, Interpreter, Op, Tensor};
 /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
 /// let mut b = GraphBuilder::new("tiny", [1, 2, 2]);
 /// let x = b.input();
-/// let x = b.flatten("flat", x)?;
-/// let x = b.linear("fc", x, 3)?;
-/// let graph = b.build(x)?;
+/// let x = b.add("flat", Op::Flatten, &[x]);
+/// let x = b.linear("fc", x, 3);
+/// let graph = b.finish(x)?;
 /// let weights = graph.init_weights(0);
 /// let mut network = learn::Network::new(graph, weights, learn::DeviceKind::Cpu)?;
 /// let logits = network.run(&Tensor::zeros([5, 1, 2, 2]), &[])?;
@@ -47,6 +49,8 @@ pub struct Network {
     batch_norm: BatchNormMode,
     /// Weights on the device for inference, until they change.
     resident: Option<Leaves>,
+    /// On the CPU, for the operations of our own: batch norms that can clamp at once.
+    own: Option<Vec<Option<(usize, Clamp)>>>,
 }
 
 /// What one training step yields.
@@ -65,9 +69,16 @@ impl Network {
     /// Missing, extra or wrongly shaped weights, all of them in one error; a device that this build leaves out.
     pub fn new(graph: Graph, weights: Weights, device: DeviceKind) -> Result<Self, LearnError> {
         graph.check_weights(&weights).map_err(|e| LearnError::Training(e.to_string()))?;
+        let own = (device == DeviceKind::Cpu).then(|| clamped_norms(&graph));
         let device = device.open()?;
         let frozen = vec![false; graph.stages.len()];
-        Ok(Self { graph, weights, device, frozen, batch_norm: BatchNormMode::Batch, resident: None })
+        Ok(Self { graph, weights, device, frozen, batch_norm: BatchNormMode::Batch, resident: None, own })
+    }
+
+    /// Computes with Burn's operations alone, on the CPU too: slower; what tests and measurements compare with.
+    pub fn without_own_operations(mut self) -> Self {
+        self.own = None;
+        self
     }
 
     /// The graph.
@@ -122,17 +133,31 @@ impl Network {
     ) -> Result<StepResult, RunError> {
         self.check_input(&input)?;
         self.resident = None;
-        let tracked = self.device.clone().autodiff();
-        let leaves = self.leaves(|trained| if trained { &tracked } else { &self.device }, |trained| trained);
+        let leaves = self.lend();
+        let result = self.pass(input, key, &leaves, loss);
+        self.take_back(leaves)?;
+        let (result, statistics) = result?;
+        self.follow(statistics)?;
+        Ok(result)
+    }
+
+    /// Forward and back.
+    fn pass(
+        &self,
+        input: HostTensor,
+        key: NoiseKey,
+        leaves: &Leaves,
+        loss: impl FnOnce(&HostTensor) -> (f64, Vec<f32>),
+    ) -> Result<(StepResult, Vec<(usize, ops::BatchStatistics)>), RunError> {
         let x = self.value(flat(input.data, &self.device), &input.shape)?;
         let frozen_statistics = self.batch_norm == BatchNormMode::Frozen;
         let modes = |stage: usize| if self.frozen[stage] { Mode::Inference } else { Mode::Training { key, frozen_statistics } };
-        let Forward { outputs, statistics } = forward(&self.graph, x, &leaves, &[self.graph.output], modes)?;
+        let Forward { outputs, statistics } = forward(&self.graph, self.own.as_deref(), x, leaves, &[self.graph.output], modes)?;
         let logits = logits(outputs)?;
         let on_host = host(logits.clone().inner()).map_err(RunError::Interpreter)?;
         let (loss, gradient) = loss(&on_host);
         if !loss.is_finite() {
-            return Ok(StepResult { loss, gradients: BTreeMap::new() });
+            return Ok((StepResult { loss, gradients: BTreeMap::new() }, Vec::new()));
         }
         let gradient = flat(gradient, &self.device).reshape(logits.dims());
         let mut grads = (logits * gradient).sum().backward();
@@ -142,8 +167,7 @@ impl Network {
                 gradients.insert(name.to_string(), host(gradient).map_err(RunError::Interpreter)?.data);
             }
         }
-        self.follow(statistics)?;
-        Ok(StepResult { loss, gradients })
+        Ok((StepResult { loss, gradients }, statistics))
     }
 
     /// Moves running statistics towards those of a batch (PyTorch's convention: the unbiased variance is what is remembered).
@@ -163,18 +187,36 @@ impl Network {
         Ok(())
     }
 
-    /// Lends the weights to a device; `place` chooses it and `gradient` says who gets one, by whether a parameter is trained.
-    fn leaves<'a>(&'a self, place: impl Fn(bool) -> &'a Device, gradient: impl Fn(bool) -> bool) -> Leaves {
+    /// Moves the weights to the device without copying where host and device share memory; those that are trained get gradients.
+    fn lend(&mut self) -> Leaves {
+        let tracked = self.device.clone().autodiff();
         let mut leaves = Leaves::new();
         for node in &self.graph.nodes {
             for parameter in &node.parameters {
-                let Some(value) = self.weights.get(&parameter.name) else { continue };
+                let Some(value) = self.weights.get_mut(&parameter.name) else { continue };
                 let trained = parameter.role.is_learned() && !self.frozen[node.stage];
-                let leaf = flat(value.data.clone(), place(trained));
-                leaves.insert(parameter.name.clone(), if gradient(trained) { leaf.require_grad() } else { leaf });
+                let data = std::mem::take(&mut value.data);
+                let leaf = if trained { flat(data, &tracked).require_grad() } else { flat(data, &self.device) };
+                leaves.insert(parameter.name.clone(), leaf);
             }
         }
         leaves
+    }
+
+    /// The way back of [`Self::lend`].
+    fn take_back(&mut self, leaves: Leaves) -> Result<(), RunError> {
+        for (name, leaf) in leaves {
+            if let Some(value) = self.weights.get_mut(&name) {
+                value.data = host(leaf.inner()).map_err(RunError::Interpreter)?.data;
+            }
+        }
+        Ok(())
+    }
+
+    /// Weights on the device for inference.
+    fn resident(&mut self) -> Leaves {
+        let copy = || self.weights.iter().map(|(name, value)| (name.clone(), flat(value.data.clone(), &self.device))).collect();
+        self.resident.take().unwrap_or_else(copy)
     }
 
     fn check_input(&self, input: &HostTensor) -> Result<(), RunError> {
@@ -206,9 +248,9 @@ impl Interpreter for Network {
             return Err(RunError::NoSuchNode { node: id.0, nodes });
         }
         let wanted = if outputs.is_empty() { &[self.graph.output][..] } else { outputs };
-        let leaves = self.resident.take().unwrap_or_else(|| self.leaves(|_| &self.device, |_| false));
+        let leaves = self.resident();
         let x = self.value(flat(input.data.clone(), &self.device), &input.shape)?;
-        let result = forward(&self.graph, x, &leaves, wanted, |_| Mode::Inference);
+        let result = forward(&self.graph, self.own.as_deref(), x, &leaves, wanted, |_| Mode::Inference);
         self.resident = Some(leaves);
         result?.outputs.into_iter().map(|value| value.into_host().map_err(RunError::Interpreter)).collect()
     }
@@ -222,10 +264,10 @@ impl Differentiable for Network {
             let problem = format!("expected a gradient {expected:?} by the logits, got {:?}", output_gradient.shape);
             return Err(RunError::Interpreter(problem));
         }
-        let leaves = self.resident.take().unwrap_or_else(|| self.leaves(|_| &self.device, |_| false));
+        let leaves = self.resident();
         let leaf = flat(input.data.clone(), &self.device.clone().autodiff()).require_grad();
         let x = self.value(leaf.clone(), &input.shape)?;
-        let result = forward(&self.graph, x, &leaves, &[self.graph.output], |_| Mode::Inference);
+        let result = forward(&self.graph, self.own.as_deref(), x, &leaves, &[self.graph.output], |_| Mode::Inference);
         self.resident = Some(leaves);
         let logits = logits(result?.outputs)?;
         if !logits.is_tracked() {

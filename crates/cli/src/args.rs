@@ -1,0 +1,250 @@
+//! The command line.
+
+use std::path::PathBuf;
+
+use clap::{Args as ClapArgs, Parser, Subcommand, ValueEnum};
+use clap_complete::Shell;
+
+/// From a folder of labelled pictures to a judged classifier.
+#[derive(Debug, Parser)]
+#[command(name = "fieldmark", version, about, max_term_width = 120, arg_required_else_help = true, after_help = EXAMPLES)]
+pub struct Args {
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+const EXAMPLES: &str = "Examples:
+  fieldmark quickstart                             fetch real data, train, judge and report
+  fieldmark train photos/ --out runs/first         learn from a folder of class folders
+  fieldmark predict runs/first/model.safetensors new/*.jpg
+
+Results go to stdout, progress to stderr. Exit codes: 0 done, 1 failed, 2 wrong usage.
+FIELDMARK_CACHE is the folder for what is fetched and computed (default: the user's cache folder).";
+
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Bring a public data set or published weights into the cache
+    Fetch(Fetch),
+    /// Learn a classifier: split, train, judge, report
+    Train(Train),
+    /// Judge a model on a data set
+    Evaluate(Evaluate),
+    /// Say what is on pictures
+    Predict(Predict),
+    /// Describe a model file, a run folder or a data set
+    Info(Info),
+    /// Write a contact sheet of augmented training images
+    AugmentPreview(AugmentPreview),
+    /// Fetch ELPV and EfficientNet-Lite0, train a probe, judge it by cell type, write the report
+    Quickstart(Quickstart),
+    /// Print a completion script for a shell
+    Completions {
+        /// The shell
+        shell: Shell,
+    },
+}
+
+#[derive(Debug, ClapArgs)]
+#[command(after_help = "Examples:\n  fieldmark fetch mnist\n  fieldmark fetch --list")]
+pub struct Fetch {
+    /// mnist, elpv, textile, optdigits, efficientnet_lite0, efficientnet_lite1, efficientnet_lite2
+    #[arg(required_unless_present = "list")]
+    pub names: Vec<String>,
+    /// List what can be fetched, with its licence
+    #[arg(long)]
+    pub list: bool,
+    /// One JSON object a line
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// How a classifier is learned.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Method {
+    /// Logistic regression on a frozen, published network: minutes
+    Probe,
+    /// A published network, its later stages trained on
+    Finetune,
+    /// A network from random weights
+    Scratch,
+}
+
+/// What trains.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, ValueEnum)]
+pub enum Device {
+    /// The processor
+    #[default]
+    Cpu,
+    /// An NVIDIA card (needs a build with --features cuda)
+    Cuda,
+    /// Any card with Vulkan, Metal or DirectX 12 (needs a build with --features wgpu)
+    Wgpu,
+}
+
+/// How a data set is read.
+#[derive(Debug, Default, ClapArgs)]
+pub struct DataArgs {
+    /// Manifests: the column with the class
+    #[arg(long, value_name = "NAME")]
+    pub label_column: Option<String>,
+    /// Manifests: the column with the file
+    #[arg(long, value_name = "NAME")]
+    pub path_column: Option<String>,
+    /// Manifests: the column with the split
+    #[arg(long, value_name = "NAME")]
+    pub split_column: Option<String>,
+    /// Manifests: the column with the group that a split must not divide
+    #[arg(long, value_name = "NAME")]
+    pub group_column: Option<String>,
+}
+
+#[derive(Debug, ClapArgs)]
+#[command(after_help = "Examples:
+  fieldmark train photos/ --out runs/first
+  fieldmark train elpv --folds 5
+  fieldmark train mnist --recipe recipes/mnist.toml --out runs/mnist
+  fieldmark train photos/ --method finetune --set fit.epochs=5 --set fit.lr=5e-4
+
+An interrupted run goes on when the same command is given again with the same --out.")]
+pub struct Train {
+    /// A folder of class folders (also under train/, val/, test/), a CSV or TSV manifest, an IDX folder, or a fetched name
+    pub data: String,
+    /// A TOML recipe; what it leaves out has its default
+    #[arg(long, value_name = "FILE")]
+    pub recipe: Option<PathBuf>,
+    /// How to learn [default: probe]
+    #[arg(long, value_enum)]
+    pub method: Option<Method>,
+    /// Architecture, or a Fieldmark model file to start from [default: efficientnet_lite0; from scratch tiny_cnn]
+    #[arg(long, value_name = "NAME")]
+    pub model: Option<String>,
+    /// Judge by K-fold cross-validation, out of fold
+    #[arg(long, value_name = "K")]
+    pub folds: Option<usize>,
+    /// Decides splits, weights, order and augmentation [default: 0]
+    #[arg(long, value_name = "N")]
+    pub seed: Option<u64>,
+    /// Set one field of the recipe (repeatable)
+    #[arg(long, value_name = "SECTION.FIELD=VALUE")]
+    pub set: Vec<String>,
+    /// The run folder [default: runs/DATA-METHOD-1, -2, …]
+    #[arg(long, value_name = "RUN")]
+    pub out: Option<PathBuf>,
+    /// What trains
+    #[arg(long, value_enum, default_value_t)]
+    pub device: Device,
+    /// Try learning rates from 1e-7 to 10 and suggest one; changes nothing
+    #[arg(long)]
+    pub find_lr: bool,
+    /// One JSON object with all metrics
+    #[arg(long)]
+    pub json: bool,
+    #[command(flatten)]
+    pub data_args: DataArgs,
+}
+
+#[derive(Debug, ClapArgs)]
+#[command(after_help = "Examples:
+  fieldmark evaluate runs/first/model.safetensors photos/ --split test
+  fieldmark evaluate model.safetensors new-photos.csv --slice camera --json")]
+pub struct Evaluate {
+    /// A model file, a run folder, or the name of published weights
+    pub model: String,
+    /// The data set
+    pub data: String,
+    /// Judge on this split only [default: test where there is one, else everything]
+    #[arg(long, value_name = "NAME")]
+    pub split: Option<String>,
+    /// Judge by the values of this column (repeatable) [default: all with few values]
+    #[arg(long, value_name = "COLUMN")]
+    pub slice: Vec<String>,
+    /// Bootstrap replicates behind the intervals
+    #[arg(long, value_name = "N", default_value_t = 1000)]
+    pub bootstrap: usize,
+    /// Seed of the bootstrap
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    pub seed: u64,
+    /// Write the predictions (.csv or .parquet)
+    #[arg(long, value_name = "FILE")]
+    pub predictions: Option<PathBuf>,
+    /// Write an HTML report
+    #[arg(long, value_name = "FILE")]
+    pub report: Option<PathBuf>,
+    /// One JSON object
+    #[arg(long)]
+    pub json: bool,
+    #[command(flatten)]
+    pub data_args: DataArgs,
+}
+
+#[derive(Debug, ClapArgs)]
+#[command(after_help = "Examples:
+  fieldmark predict runs/first/model.safetensors photo.jpg more/
+  fieldmark predict efficientnet_lite0 photo.jpg --top-k 3
+  find . -name '*.png' | fieldmark predict model.safetensors - --json")]
+pub struct Predict {
+    /// A model file, a run folder, or the name of published weights
+    pub model: String,
+    /// Files and folders; `-` reads a list from stdin, one path a line
+    #[arg(required = true)]
+    pub paths: Vec<PathBuf>,
+    /// One JSON object a line: path, label, probability, top; or path, error
+    #[arg(long, conflicts_with = "csv")]
+    pub json: bool,
+    /// CSV with a header
+    #[arg(long)]
+    pub csv: bool,
+    /// Classes given for each picture
+    #[arg(long, value_name = "K", default_value_t = 5, value_parser = clap::value_parser!(u16).range(1..))]
+    pub top_k: u16,
+}
+
+#[derive(Debug, ClapArgs)]
+#[command(after_help = "Examples:\n  fieldmark info runs/first/model.safetensors\n  fieldmark info photos/\n  fieldmark info elpv")]
+pub struct Info {
+    /// A model file, a run folder, a data set, or the name of something fetched
+    pub what: String,
+    /// One JSON object
+    #[arg(long)]
+    pub json: bool,
+    #[command(flatten)]
+    pub data_args: DataArgs,
+}
+
+#[derive(Debug, ClapArgs)]
+#[command(after_help = "Example:\n  fieldmark augment-preview elpv --recipe recipes/elpv-finetune.toml --out sheet.png")]
+pub struct AugmentPreview {
+    /// The data set
+    pub data: String,
+    /// The recipe with the [augment] table
+    #[arg(long, value_name = "FILE")]
+    pub recipe: Option<PathBuf>,
+    /// Set one field of the recipe (repeatable)
+    #[arg(long, value_name = "SECTION.FIELD=VALUE")]
+    pub set: Vec<String>,
+    /// Pictures, one a row
+    #[arg(long, value_name = "N", default_value_t = 6)]
+    pub images: usize,
+    /// Variants of each, beside the original
+    #[arg(long, value_name = "N", default_value_t = 7)]
+    pub variants: usize,
+    /// Decides which pictures and variants
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    pub seed: u64,
+    /// The PNG file
+    #[arg(long, value_name = "FILE", default_value = "augment-preview.png")]
+    pub out: PathBuf,
+}
+
+#[derive(Debug, ClapArgs)]
+pub struct Quickstart {
+    /// The run folder [default: runs/quickstart, -2, …]
+    #[arg(long, value_name = "RUN")]
+    pub out: Option<PathBuf>,
+    /// Decides the split
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    pub seed: u64,
+    /// One JSON object with all metrics
+    #[arg(long)]
+    pub json: bool,
+}

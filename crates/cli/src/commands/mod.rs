@@ -1,0 +1,30 @@
+//! One file a subcommand.
+
+mod augment_preview;
+mod evaluate;
+mod fetch;
+mod info;
+mod predict;
+mod quickstart;
+mod train;
+
+use anyhow::Result;
+use clap::CommandFactory;
+
+use crate::args::{Args, Command};
+
+pub fn run(args: Args) -> Result<()> {
+    match args.command {
+        Command::Fetch(args) => fetch::run(&args),
+        Command::Train(args) => train::run(&args),
+        Command::Evaluate(args) => evaluate::run(&args),
+        Command::Predict(args) => predict::run(&args),
+        Command::Info(args) => info::run(&args),
+        Command::AugmentPreview(args) => augment_preview::run(&args),
+        Command::Quickstart(args) => quickstart::run(&args),
+        Command::Completions { shell } => {
+            clap_complete::generate(shell, &mut Args::command(), "fieldmark", &mut std::io::stdout());
+            Ok(())
+        }
+    }
+}

@@ -1,0 +1,133 @@
+//! `fieldmark train`.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Instant;
+
+use anyhow::{Context, Result};
+use data::Dataset;
+use learn::{DeviceKind, Recipe, TrainOptions, Trained};
+
+use crate::args;
+use crate::failure::Usage;
+use crate::open;
+use crate::output;
+use crate::page;
+use crate::terminal::{STOP, Talk, stop_on_interrupt};
+
+pub fn run(args: &args::Train) -> Result<()> {
+    let recipe = recipe(args)?;
+    let dataset = open::training_data(&args.data, &args.data_args, recipe.data.soft_targets)?;
+    let options = TrainOptions { device: device(args.device), cache: Some(data::feature_cache::default_dir()) };
+    stop_on_interrupt();
+    if args.find_lr {
+        return find_lr(&dataset, &recipe, &options, args.json);
+    }
+    let out = args
+        .out
+        .clone()
+        .unwrap_or_else(|| open::fresh_folder(&format!("runs/{}-{}", open::short_name(&args.data), recipe.method.name())));
+    carry_out(&dataset, &recipe, &out, &options, args.json)
+}
+
+/// Trains into `out`, prints the result and writes the report.
+pub fn carry_out(dataset: &Arc<Dataset>, recipe: &Recipe, out: &Path, options: &TrainOptions, json: bool) -> Result<()> {
+    let start = Instant::now();
+    let talk = Talk::new(false);
+    let result = learn::train(dataset, recipe, out, options, &talk, &STOP);
+    talk.done();
+    let trained = result.with_context(|| format!("the run {} did not finish", out.display()))?;
+    let report = out.join("report.html");
+    let html = page::training(dataset, &trained, start.elapsed());
+    std::fs::write(&report, html).with_context(|| format!("cannot write {}", report.display()))?;
+    if json { print_json(&trained, out) } else { print_text(dataset, &trained, out, start) }
+}
+
+fn print_json(trained: &Trained, out: &Path) -> Result<()> {
+    let mut value = serde_json::to_value(&trained.evaluation)?;
+    if let Some(object) = value.as_object_mut() {
+        let account = &trained.account;
+        object.insert("run".into(), out.display().to_string().into());
+        object.insert("model".into(), out.join("model.safetensors").display().to_string().into());
+        object.insert("report".into(), out.join("report.html").display().to_string().into());
+        object.insert("data".into(), account.data.clone().into());
+        object.insert("judged_on".into(), account.judged_on.clone().into());
+        object.insert("seed".into(), account.recipe.seed.into());
+        object.insert("set_aside".into(), account.set_aside.len().into());
+        object.insert("seconds".into(), serde_json::to_value(&account.seconds)?);
+    }
+    output::json(&value)
+}
+
+fn print_text(dataset: &Dataset, trained: &Trained, out: &Path, start: Instant) -> Result<()> {
+    let account = &trained.account;
+    let method = format!("{} on {}", account.recipe.method.name(), account.recipe.model_name());
+    output::line(&format!(
+        "{method}, {} ({} images), judged on {}, seed {}\n",
+        account.data,
+        dataset.len(),
+        account.judged_on,
+        account.recipe.seed
+    ))?;
+    output::line(&output::evaluation(&trained.evaluation))?;
+    if !account.set_aside.is_empty() {
+        output::line(&format!("\n{} images could not be read and were set aside; the report lists them", account.set_aside.len()))?;
+    }
+    output::line(&format!(
+        "\nmodel   {}\nreport  {}\ntime    {:.0} s",
+        out.join("model.safetensors").display(),
+        out.join("report.html").display(),
+        start.elapsed().as_secs_f64()
+    ))
+}
+
+fn find_lr(dataset: &Arc<Dataset>, recipe: &Recipe, options: &TrainOptions, json: bool) -> Result<()> {
+    let talk = Talk::new(false);
+    let found = learn::find_learning_rate(dataset, recipe, options, &talk, &STOP);
+    talk.done();
+    let found = found?;
+    if json {
+        return output::json(&found);
+    }
+    let rows: Vec<Vec<String>> =
+        found.rates.iter().zip(&found.losses).step_by(5).map(|(rate, loss)| vec![format!("{rate:.2e}"), format!("{loss:.4}")]).collect();
+    output::line(&output::table(&["learning rate", "loss"], &rows))?;
+    match found.suggestion {
+        Some(rate) => output::line(&format!("\nsuggestion: --set fit.lr={rate:.1e}   (valley of the curve; nothing was changed)")),
+        None => output::line("\nno suggestion: the loss never fell; look at the data and at fit.batch_size"),
+    }
+}
+
+/// The recipe file with the flags on top.
+fn recipe(args: &args::Train) -> Result<Recipe> {
+    let mut settings = args.set.clone();
+    let mut set = |name: &str, value: Option<String>| settings.extend(value.map(|v| format!("{name}={v}")));
+    let method = args.method.map(|method| match method {
+        args::Method::Probe => "\"probe\"",
+        args::Method::Finetune => "\"finetune\"",
+        args::Method::Scratch => "\"scratch\"",
+    });
+    set("method", method.map(String::from));
+    set("model", args.model.as_ref().map(|m| format!("{m:?}")));
+    set("seed", args.seed.map(|s| s.to_string()));
+    set("data.folds", args.folds.map(|k| k.to_string()));
+    read_recipe(args.recipe.as_ref(), &settings)
+}
+
+/// A recipe file, or the defaults, with single fields set.
+pub fn read_recipe(file: Option<&PathBuf>, settings: &[String]) -> Result<Recipe> {
+    let text = match file {
+        Some(path) => std::fs::read_to_string(path).map_err(|e| Usage(format!("cannot read the recipe {}: {e}", path.display())))?,
+        None => String::new(),
+    };
+    let named = || file.map_or_else(|| "the recipe".to_string(), |path| path.display().to_string());
+    Recipe::parse_with(&text, settings).with_context(named)
+}
+
+fn device(device: args::Device) -> DeviceKind {
+    match device {
+        args::Device::Cpu => DeviceKind::Cpu,
+        args::Device::Cuda => DeviceKind::Cuda,
+        args::Device::Wgpu => DeviceKind::Wgpu,
+    }
+}

@@ -1,0 +1,45 @@
+//! How an error ends the program: its message and its exit code.
+
+use std::process::ExitCode;
+
+use learn::LearnError;
+
+/// An error of the command line itself: wrong flags or values. Exit code 2.
+#[derive(Debug)]
+pub struct Usage(pub String);
+
+impl std::fmt::Display for Usage {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl std::error::Error for Usage {}
+
+/// The chain of causes in one line; a cause that its parent already tells is left out.
+pub fn message(error: &anyhow::Error) -> String {
+    let mut text = String::new();
+    for cause in error.chain() {
+        let cause = cause.to_string();
+        if !text.contains(&cause) {
+            if !text.is_empty() {
+                text.push_str(": ");
+            }
+            text.push_str(&cause);
+        }
+    }
+    text
+}
+
+/// 2 for wrong usage, 1 for everything else.
+pub fn code(error: &anyhow::Error) -> ExitCode {
+    let usage = error.chain().any(|cause| {
+        cause.is::<Usage>() || matches!(cause.downcast_ref(), Some(LearnError::Recipe { .. } | LearnError::RunFolder { .. }))
+    });
+    ExitCode::from(if usage { 2 } else { 1 })
+}
+
+/// Whether the reader of our output went away (`fieldmark … | head`), which is no failure.
+pub fn is_closed_pipe(error: &anyhow::Error) -> bool {
+    error.chain().any(|cause| cause.downcast_ref::<std::io::Error>().is_some_and(|e| e.kind() == std::io::ErrorKind::BrokenPipe))
+}

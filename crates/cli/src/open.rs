@@ -1,0 +1,85 @@
+//! From what the user names to models and data sets.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use anyhow::{Context, Result};
+use data::{Dataset, OpenOptions, fetch};
+use engine::{Metadata, Model};
+
+use crate::args::DataArgs;
+use crate::failure::Usage;
+
+/// A model file, a run folder with one, or published weights by name.
+pub fn model(spec: &str) -> Result<Model> {
+    let path = Path::new(spec);
+    if path.is_dir() {
+        return Ok(Model::load(&path.join("model.safetensors"))?);
+    }
+    if path.exists() {
+        return Ok(Model::load(path)?);
+    }
+    let names: Vec<&str> = zoo::published_names().collect();
+    let unknown = || Usage(format!("`{spec}` is neither a model file, a run folder nor published weights ({})", names.join(", ")));
+    if !names.contains(&spec) {
+        return Err(unknown().into());
+    }
+    let zoo_model = zoo::model(spec)?;
+    let published = zoo_model.published().ok_or_else(unknown)?;
+    let file = fetch::locate(published.fetch_name, &fetch::cache_dir())
+        .with_context(|| format!("the weights of {spec} are not in the cache: run `fieldmark fetch {}`", published.fetch_name))?;
+    let (graph, weights) = zoo::load_published(zoo_model, &file)?;
+    let classes = (published.classes)().into_iter().map(String::from).collect();
+    Ok(Model { graph, weights, metadata: Metadata::new(classes, zoo_model.preprocess(&zoo_model.config())) })
+}
+
+/// A data set, its warnings told on stderr.
+pub fn dataset(spec: &str, args: &DataArgs, soft: bool) -> Result<Dataset> {
+    let options = OpenOptions {
+        label_column: args.label_column.clone(),
+        path_column: args.path_column.clone(),
+        split_column: args.split_column.clone(),
+        group_column: args.group_column.clone(),
+        soft,
+        ..OpenOptions::default()
+    };
+    let dataset = Dataset::open_with(spec, &options)?;
+    tell_warnings(&dataset.warnings);
+    Ok(dataset)
+}
+
+/// Warnings shown in full.
+const WARNINGS_SHOWN: usize = 10;
+
+fn tell_warnings(warnings: &[String]) {
+    for warning in warnings.iter().take(WARNINGS_SHOWN) {
+        eprintln!("warning: {warning}");
+    }
+    if warnings.len() > WARNINGS_SHOWN {
+        eprintln!("warning: … and {} more, all of them in the report", warnings.len() - WARNINGS_SHOWN);
+    }
+}
+
+/// The data set for training, shared.
+pub fn training_data(spec: &str, args: &DataArgs, soft: bool) -> Result<Arc<Dataset>> {
+    Ok(Arc::new(dataset(spec, args, soft)?))
+}
+
+/// The first of `stem-1`, `stem-2`, … that does not exist.
+pub fn fresh_folder(stem: &str) -> PathBuf {
+    let mut number = 1;
+    loop {
+        let path = PathBuf::from(format!("{stem}-{number}"));
+        if !path.exists() {
+            return path;
+        }
+        number += 1;
+    }
+}
+
+/// A short name for folders from what the user called a data set.
+pub fn short_name(spec: &str) -> String {
+    let stem = Path::new(spec).file_stem().map(|s| s.to_string_lossy().into_owned()).unwrap_or_default();
+    let kept: String = stem.chars().map(|c| if c.is_alphanumeric() || c == '_' { c } else { '-' }).collect();
+    if kept.trim_matches('-').is_empty() { "data".into() } else { kept }
+}

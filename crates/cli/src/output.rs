@@ -1,0 +1,107 @@
+//! Tables for people and JSON for programs, on stdout.
+
+use std::io::Write;
+
+use evaluate::{Evaluation, Metric};
+use serde::Serialize;
+
+/// Prints one line of JSON.
+pub fn json(value: &impl Serialize) -> anyhow::Result<()> {
+    line(&serde_json::to_string(value)?)
+}
+
+/// Prints a line.
+pub fn line(text: &str) -> anyhow::Result<()> {
+    Ok(writeln!(std::io::stdout(), "{text}")?)
+}
+
+/// A table with a header; columns are as wide as their widest cell, numbers (cells that begin with a digit or sign) stand right.
+pub fn table(header: &[&str], rows: &[Vec<String>]) -> String {
+    let width = |column: usize| {
+        let cells = rows.iter().filter_map(|row| row.get(column)).map(|cell| cell.chars().count());
+        cells.chain(header.get(column).map(|h| h.chars().count())).max().unwrap_or(0)
+    };
+    let widths: Vec<usize> = (0..header.len()).map(width).collect();
+    let is_number = |cell: &str| cell.starts_with(|c: char| c.is_ascii_digit() || matches!(c, '-' | '+' | '–'));
+    let right: Vec<bool> = (0..header.len()).map(|c| !rows.is_empty() && rows.iter().all(|row| row.get(c).is_none_or(|v| is_number(v)))).collect();
+    let render = |row: &[String]| {
+        let cells = row.iter().zip(&widths).zip(&right).map(|((cell, &w), &right)| if right { format!("{cell:>w$}") } else { format!("{cell:<w$}") });
+        cells.collect::<Vec<_>>().join("  ").trim_end().to_string()
+    };
+    let header: Vec<String> = header.iter().map(|h| h.to_string()).collect();
+    let mut lines = vec![render(&header)];
+    lines.push(widths.iter().map(|&w| "─".repeat(w)).collect::<Vec<_>>().join("  "));
+    lines.extend(rows.iter().map(|row| render(row)));
+    lines.join("\n")
+}
+
+/// `0.8537`, or why there is no value.
+pub fn value(metric: &Metric) -> String {
+    match (metric.value, &metric.undefined) {
+        (Some(value), _) => format!("{value:.4}"),
+        (None, Some(reason)) => format!("undefined ({reason})"),
+        (None, None) => "undefined".into(),
+    }
+}
+
+/// `0.84 – 0.87`, or nothing.
+pub fn interval(metric: &Metric) -> String {
+    metric.ci95.map_or_else(|| "–".into(), |[low, high]| format!("{low:.4} – {high:.4}"))
+}
+
+/// The metrics that a summary shows, in its order.
+const SUMMARY: [&str; 10] =
+    ["accuracy", "balanced_accuracy", "macro_f1", "roc_auc_macro", "average_precision_macro", "log_loss", "brier", "ece", "kappa", "mcc"];
+
+/// The evaluation as tables: metrics, classes, slices, folds.
+pub fn evaluation(evaluation: &Evaluation) -> String {
+    let scores = &evaluation.scores;
+    let metric_row = |name: &str, metric: &Metric| vec![name.to_string(), value(metric), interval(metric)];
+    let mut rows: Vec<Vec<String>> = SUMMARY.iter().filter_map(|name| scores.get(name).map(|m| metric_row(name, m))).collect();
+    rows.extend(scores.top_k.iter().filter(|(k, _)| **k < evaluation.classes.len()).map(|(k, m)| metric_row(&format!("top_{k}"), m)));
+    let mut parts = vec![table(&["metric", "value", "95 % interval"], &rows)];
+    let most = 30;
+    let class_rows: Vec<Vec<String>> = evaluation
+        .per_class
+        .iter()
+        .take(most)
+        .map(|c| vec![c.class.clone(), value(&c.precision), value(&c.recall), value(&c.f1), value(&c.roc_auc), c.support.to_string()])
+        .collect();
+    parts.push(table(&["class", "precision", "recall", "F1", "ROC-AUC", "images"], &class_rows));
+    if evaluation.per_class.len() > most {
+        parts.push(format!("… and {} more classes (--json has all)", evaluation.per_class.len() - most));
+    }
+    if !evaluation.slices.is_empty() {
+        let row = |s: &evaluate::Slice| {
+            let name = format!("{} = {}", s.column, s.value);
+            vec![name, s.n.to_string(), value(&s.scores.accuracy), interval(&s.scores.accuracy), value(&s.scores.macro_f1), value(&s.scores.roc_auc_macro)]
+        };
+        let rows: Vec<Vec<String>> = evaluation.slices.iter().map(row).collect();
+        parts.push(table(&["slice", "images", "accuracy", "95 % interval", "macro F1", "ROC-AUC"], &rows));
+    }
+    if let Some(folds) = &evaluation.folds {
+        let row = |name: &&str| {
+            let spread = folds.spread.get(*name)?;
+            Some(vec![name.to_string(), format!("{:.4}", spread.mean?), format!("{:.4}", spread.std?)])
+        };
+        let rows: Vec<Vec<String>> = SUMMARY.iter().filter_map(row).collect();
+        parts.push(table(&[&format!("over {} folds", folds.per_fold.len()), "mean", "std"], &rows));
+    }
+    parts.join("\n\n")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_stand_right_and_words_left() {
+        let text = table(&["class", "images"], &[vec!["cat".into(), "5".into()], vec!["rhinoceros".into(), "120".into()]]);
+        assert_eq!(text, "class       images\n──────────  ──────\ncat              5\nrhinoceros     120");
+    }
+
+    #[test]
+    fn an_undefined_value_says_why() {
+        assert_eq!(value(&Metric::undefined("one class only")), "undefined (one class only)");
+    }
+}

@@ -1,0 +1,75 @@
+//! Milliseconds of one SGD training step on the CPU, the twin of `shared/peers/train_step.py`.
+//!
+//! `cargo run --release -p fieldmark-learn --example step -- {resnet18_cifar|lite0|mnist_cnn} [burn]` prints one JSON object; with `burn`,
+//! Burn's own operations do all the work. Threads: `RAYON_NUM_THREADS`.
+
+use std::error::Error;
+use std::time::Instant;
+
+use graph::{Activation, Conv2d, Graph, GraphBuilder, Op, Pool2d, Tensor};
+use learn::fit::{OptimizerKind, Targets, cross_entropy};
+use learn::network::NoiseKey;
+use learn::optim::{Group, Optimizer};
+use learn::{DeviceKind, FitOptions, Network};
+
+/// conv32-conv64-pool-fc128-fc10, as the peer has it.
+fn mnist_cnn() -> Result<Graph, Box<dyn Error>> {
+    let mut b = GraphBuilder::new("mnist_cnn", [1, 28, 28]);
+    let x = b.input();
+    let x = b.conv("conv1", x, Conv2d::new(1, 32, 3).with_bias());
+    let x = b.activation("relu1", x, Activation::Relu);
+    let x = b.conv("conv2", x, Conv2d::new(32, 64, 3).with_bias());
+    let x = b.activation("relu2", x, Activation::Relu);
+    let x = b.max_pool("pool", x, Pool2d::new(2, 2, 0));
+    let x = b.add("flatten", Op::Flatten, &[x]);
+    let x = b.linear("fc1", x, 128);
+    let x = b.activation("relu3", x, Activation::Relu);
+    let x = b.linear("fc2", x, 10);
+    Ok(b.finish(x)?)
+}
+
+fn build(name: &str) -> Result<(Graph, usize), Box<dyn Error>> {
+    let zoo = |model: &str, size: usize| -> Result<Graph, Box<dyn Error>> {
+        let model = zoo::model(model)?;
+        Ok(model.build(&zoo::Config { in_chans: 3, num_classes: 10, image_size: [size; 2], ..model.config() })?)
+    };
+    match name {
+        "resnet18_cifar" => Ok((zoo("resnet18", 32)?, 32)),
+        "lite0" => Ok((zoo("efficientnet_lite0", 224)?, 8)),
+        "mnist_cnn" => Ok((mnist_cnn()?, 64)),
+        _ => Err(format!("expected resnet18_cifar, lite0 or mnist_cnn, got {name:?}").into()),
+    }
+}
+
+fn main() -> Result<(), Box<dyn Error>> {
+    let name = std::env::args().nth(1).unwrap_or_else(|| "mnist_cnn".into());
+    let (graph, batch) = build(&name)?;
+    let weights = graph.init_weights(0);
+    let mut network = Network::new(graph, weights, DeviceKind::Cpu)?;
+    let by_burn = std::env::args().nth(2).is_some_and(|a| a == "burn");
+    if by_burn {
+        network = network.without_own_operations();
+    }
+    let shape = [&[batch], network.graph().input_shape()].concat();
+    let data = (0..shape.iter().product::<usize>()).map(|i| ((i * 7919 % 1000) as f32 - 500.0) / 300.0).collect::<Vec<_>>();
+    let mut one_hot = vec![0.0; batch * 10];
+    one_hot.iter_mut().step_by(10).for_each(|t| *t = 1.0);
+    let targets = Targets::new(&one_hot, &vec![1.0; batch], &[1.0; 10], 0.0);
+    let options = FitOptions { optimizer: OptimizerKind::Sgd, momentum: 0.0, nesterov: false, weight_decay: 0.0, ..FitOptions::default() };
+    let mut optimizer = Optimizer::new(&options);
+    let (mut times, mut loss) = (Vec::new(), 0.0);
+    for step in 0..9 {
+        let start = Instant::now();
+        let input = Tensor { shape: shape.clone(), data: data.clone() };
+        let key = NoiseKey { seed: 0, epoch: 0, step };
+        let result = network.step(input, key, |logits| cross_entropy(&logits.data, &targets))?;
+        optimizer.update(network.weights_mut(), &result.gradients, 0.01, |_| Group { lr: 1.0, decay: false, l1: false });
+        loss = result.loss;
+        if step >= 2 {
+            times.push(start.elapsed().as_secs_f64() * 1e3);
+        }
+    }
+    times.sort_by(f64::total_cmp);
+    println!("{}", serde_json::json!({ "step": name, "burn_only": by_burn, "milliseconds": times[times.len() / 2], "loss": loss }));
+    Ok(())
+}
