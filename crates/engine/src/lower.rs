@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use graph::{BatchNorm, Conv2d, Graph, Op, Padding, Weights};
-use kernels::{ConvShape, Matrix, PackedB, Window};
+use kernels::{Buffer, ConvShape, Matrix, PackedB, Window};
 
 use crate::plan::{Chain, function};
 use crate::step::{Affine, Work};
@@ -56,12 +56,12 @@ impl Lowering {
         }
         let done = Arc::new(match &graph.nodes[head].op {
             Op::Conv2d(c) if c.is_depthwise() => Affine { groups: Vec::new(), taps: depthwise_taps(&weight, c), bias },
-            Op::Conv2d(c) => Affine { groups: pack_conv(&weight, c), taps: Vec::new(), bias },
+            Op::Conv2d(c) => Affine { groups: pack_conv(&weight, c), taps: Buffer::default(), bias },
             Op::Linear(l) => {
                 let packed = PackedB::new(Matrix::new(&weight, l.out_features, l.in_features).t());
-                Affine { groups: vec![packed], taps: Vec::new(), bias }
+                Affine { groups: vec![packed], taps: Buffer::default(), bias }
             }
-            _ => Affine { groups: Vec::new(), taps: weight, bias },
+            _ => Affine { groups: Vec::new(), taps: Buffer::default(), bias },
         });
         self.affine.insert((head, norm), done.clone());
         done
@@ -151,9 +151,11 @@ fn window(input: &[usize], output: &[usize], kernel: [usize; 2], stride: [usize;
 }
 
 /// `[C, 1, KH, KW] -> [KH * KW, C]`.
-fn depthwise_taps(weight: &[f32], c: &Conv2d) -> Vec<f32> {
+fn depthwise_taps(weight: &[f32], c: &Conv2d) -> Buffer {
     let taps = c.kernel[0] * c.kernel[1];
-    (0..taps * c.out_channels).map(|i| weight[i % c.out_channels * taps + i / c.out_channels]).collect()
+    let mut packed = Buffer::zeros(taps * c.out_channels);
+    packed.iter_mut().enumerate().for_each(|(i, tap)| *tap = weight[i % c.out_channels * taps + i / c.out_channels]);
+    packed
 }
 
 /// `[out, in / groups, KH, KW]` -> for each group a packed `[KH * KW * in / groups, out / groups]`.

@@ -10,7 +10,7 @@ pub(crate) struct Affine {
     /// One packed operand a group; none for a depthwise convolution.
     pub groups: Vec<PackedB>,
     /// `[KH * KW, C]` of a depthwise convolution.
-    pub taps: Vec<f32>,
+    pub taps: Buffer,
     pub bias: Option<Vec<f32>>,
 }
 

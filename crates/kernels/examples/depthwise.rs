@@ -2,7 +2,7 @@
 
 use std::time::Instant;
 
-use fieldmark_kernels::{ConvShape, Window, depthwise};
+use fieldmark_kernels::{Buffer, ConvShape, Window, depthwise};
 
 fn main() {
     for (size, channels, kernel, stride) in [
@@ -19,8 +19,9 @@ fn main() {
         let padding = [(kernel - stride + 1) / 2; 2];
         let window = Window { kernel: [kernel; 2], stride: [stride; 2], dilation: [1; 2], padding };
         let shape = ConvShape { batch: 1, input: [size; 2], channels, output: [out; 2], window };
-        let (input, weights) = (vec![0.5; size * size * channels], vec![0.25; kernel * kernel * channels]);
-        let mut output = vec![0.0; out * out * channels];
+        let (mut input, weights) = (Buffer::zeros(size * size * channels), vec![0.25; kernel * kernel * channels]);
+        input.fill(0.5);
+        let mut output = Buffer::zeros(out * out * channels);
         let mut best = f64::INFINITY;
         for _ in 0..50 {
             let start = Instant::now();

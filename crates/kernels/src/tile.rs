@@ -1,5 +1,7 @@
 //! The GEMM microkernel: a tile of C held in registers over a block of k.
 
+use std::mem::MaybeUninit;
+
 use crate::dispatch::{Kernel, Simd};
 
 /// How a tile of C begins and ends. Pointers are at the tile's first column.
@@ -109,23 +111,41 @@ impl<const MR: usize, const NV: usize> Kernel for Tile<MR, NV> {
                 }
             }
         }
+        // Through memory, by a copy whose loops unroll: that keeps the sums in registers above, which an array read by the large loops
+        // of the epilogue would not be.
+        let mut sums = Sums(MaybeUninit::uninit());
+        let sums = sums.0.as_mut_ptr().cast::<f32>();
+        for (i, row) in acc.iter().enumerate() {
+            for (j, &v) in row.iter().enumerate() {
+                // SAFETY: no tile has more than LARGEST sums.
+                unsafe { s.store(sums.add((i * NV + j) * S::LANES), v) };
+            }
+        }
         // The last vector of a ragged panel is partly padding: it is read and written through masks.
-        if width == NV * S::LANES { self.write::<S, true>(s, &acc) } else { self.write::<S, false>(s, &acc) }
+        if width == NV * S::LANES { self.write::<S, true>(s, sums) } else { self.write::<S, false>(s, sums) }
     }
 }
 
+/// Values of the largest tile: 8 × 3 or 12 × 2 vectors of 16.
+const LARGEST: usize = 384;
+
+#[repr(align(64))]
+struct Sums(MaybeUninit<[f32; LARGEST]>);
+
 impl<const MR: usize, const NV: usize> Tile<MR, NV> {
     #[inline(always)]
-    fn write<S: Simd, const FULL: bool>(&self, s: S, acc: &[[S::V; NV]; MR]) {
+    fn write<S: Simd, const FULL: bool>(&self, s: S, sums: *const f32) {
+        const { assert!(MR * NV * S::LANES <= LARGEST) };
         let Strip { c, c_stride, finish, width, .. } = self.0;
         let (low, high) = (s.splat(finish.low), s.splat(finish.high));
-        for (i, row) in acc.iter().enumerate() {
-            for (j, &product) in row.iter().enumerate() {
+        for i in 0..MR {
+            for j in 0..NV {
                 let at = j * S::LANES;
                 let n = (width - at.min(width)).min(S::LANES);
-                let mut v = product;
-                // SAFETY: `n` values (all of a vector, where FULL) are left in the row from here, in C, the bias and the residual alike.
+                // SAFETY: `n` values (all of a vector, where FULL) are left in the row from here, in C, the bias and the residual alike;
+                // the sums of the whole tile were written.
                 unsafe {
+                    let mut v = s.load(sums.add((i * NV + j) * S::LANES));
                     let out = c.add(i * c_stride + at);
                     if finish.accumulate {
                         v = s.add(v, if FULL { s.load(out) } else { s.load_first(out, n) });
