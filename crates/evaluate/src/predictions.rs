@@ -35,6 +35,11 @@ impl Predictions {
         Ok(predictions)
     }
 
+    /// Whether a further column may not have this name, because the written table uses it.
+    pub fn is_reserved(column: &str) -> bool {
+        table::is_reserved(column)
+    }
+
     /// Number of samples.
     pub fn len(&self) -> usize {
         self.ids.len()

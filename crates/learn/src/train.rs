@@ -272,21 +272,26 @@ pub fn table(dataset: &Dataset, indices: &[usize], probabilities: Vec<f64>) -> P
         truth: indices.iter().map(|&i| label(dataset, i)).collect(),
         probabilities,
         fold: None,
-        columns: dataset.column_names().iter().map(|name| (name.clone(), column(name))).collect(),
+        columns: dataset.column_names().iter().map(|name| (table_column(name), column(name))).collect(),
     }
+}
+
+/// The name of a data set's column in a table of predictions, where some names have a meaning of their own.
+fn table_column(name: &str) -> String {
+    if Predictions::is_reserved(name) { format!("given {name}") } else { name.to_string() }
 }
 
 /// The columns that are sliced by: those asked for, or all with two to twelve values.
 pub fn slice_columns(dataset: &Dataset, asked: &[String]) -> Vec<String> {
     if !asked.is_empty() {
-        return asked.to_vec();
+        return asked.iter().map(|name| table_column(name)).collect();
     }
     let few = |name: &String| {
         let values: std::collections::BTreeSet<&str> =
             dataset.samples.iter().filter_map(|s| s.columns.get(name).map(String::as_str)).collect();
         (2..=12).contains(&values.len())
     };
-    dataset.column_names().into_iter().filter(few).collect()
+    dataset.column_names().into_iter().filter(few).map(|name| table_column(&name)).collect()
 }
 
 /// Softmax of each row of logits.
