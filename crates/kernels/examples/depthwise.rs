@@ -16,7 +16,7 @@ fn main() {
         (7, 1152, 5, 1),
     ] {
         let out = size / stride;
-        let padding = [(kernel - stride).div_ceil(2); 2];
+        let padding = [usize::div_ceil(kernel - stride, 2); 2];
         let window = Window { kernel: [kernel; 2], stride: [stride; 2], dilation: [1; 2], padding };
         let shape = ConvShape { batch: 1, input: [size; 2], channels, output: [out; 2], window };
         let (mut input, weights) = (Buffer::zeros(size * size * channels), vec![0.25; kernel * kernel * channels]);
