@@ -359,7 +359,9 @@ fn identity_of(task: &FitTask, options: &FitOptions) -> Result<String, LearnErro
     let mut weights = blake3::Hasher::new();
     for (name, tensor) in &task.weights {
         weights.update(name.as_bytes());
-        tensor.data.chunks(1024).for_each(|c| drop(weights.update(&c.iter().flat_map(|x| x.to_le_bytes()).collect::<Vec<u8>>())));
+        for chunk in tensor.data.chunks(1024) {
+            weights.update(&chunk.iter().flat_map(|x| x.to_le_bytes()).collect::<Vec<u8>>());
+        }
     }
     Ok(identity(&BTreeMap::from([
         ("graph", json(serde_json::to_string(&task.graph))?),
