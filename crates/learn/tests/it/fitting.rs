@@ -46,7 +46,8 @@ fn bits(weights: &Weights) -> BTreeMap<&str, Vec<u32>> {
 #[test]
 fn the_loss_falls_and_the_classes_are_learned() {
     for optimizer in [OptimizerKind::Sgd, OptimizerKind::Adamw] {
-        let fitted = finish(task(0.0), &FitOptions { epochs: 5, optimizer, ..options() });
+        let lr = if optimizer == OptimizerKind::Sgd { 0.1 } else { 0.02 };
+        let fitted = finish(task(0.0), &FitOptions { epochs: 5, optimizer, lr, ..options() });
         let (first, last) = (&fitted.history[0], &fitted.history[4]);
         assert!(last.train_loss < 0.5 * first.train_loss, "{optimizer:?}: {} -> {}", first.train_loss, last.train_loss);
         assert!(fitted.best_metric.unwrap() > 0.9, "{optimizer:?}: {:?}", fitted.best_metric);
@@ -89,7 +90,7 @@ fn interrupted(task: &FitTask, options: &FitOptions, stop_after: usize, checkpoi
     let mut observe = |event: FitEvent<'_>| {
         if let FitEvent::Step { .. } = event {
             steps += 1;
-            stop.store(steps == stop_after, Ordering::Relaxed);
+            stop.store(steps >= stop_after, Ordering::Relaxed);
         }
     };
     let first = FitTask { checkpoint: Some(checkpoint.to_path_buf()), resume: true, ..task.clone() };
@@ -150,7 +151,8 @@ fn frozen_stages_stay_as_they_are() {
 /// Frozen by name in the middle of the list, everything runs on Burn; as a prefix, the engine computes it: same training.
 #[test]
 fn a_frozen_prefix_by_the_engine_trains_as_burn_alone_does() {
-    let options = FitOptions { freeze_up_to: Some("middle".into()), ..options() };
+    // Not AdamW: its first steps are signs of gradients, which magnify the last bit.
+    let options = FitOptions { freeze_up_to: Some("middle".into()), optimizer: OptimizerKind::Sgd, ..options() };
     let by_engine = finish(task(0.0), &options);
     let mut whole = task(0.0);
     // A stage with nothing in it in front keeps the frozen stem from being a prefix.
@@ -188,7 +190,8 @@ fn a_loss_that_is_not_finite_names_the_step_and_the_cure() {
 #[test]
 fn settings_that_cannot_be_are_named() {
     let error = |options: FitOptions| fit(task(0.0), &options, &mut |_| {}, &AtomicBool::new(false)).unwrap_err().to_string();
-    assert!(error(FitOptions { freeze: vec!["neck".into()], ..options() }).contains("its stages are stem, middle, head"));
+    let unknown = error(FitOptions { freeze: vec!["neck".into()], ..options() });
+    assert!(unknown.contains("its stages are stem, middle, head"), "{unknown}");
     assert!(error(FitOptions { freeze: vec!["stem".into(), "middle".into(), "head".into()], ..options() }).contains("nothing is left to train"));
     assert!(error(FitOptions { batch_size: 0, ..options() }).contains("fit.batch_size"));
     assert!(error(FitOptions { label_smoothing: 1.5, ..options() }).contains("fit.label_smoothing"));

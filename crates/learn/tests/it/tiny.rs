@@ -33,7 +33,6 @@ pub fn weights(graph: &Graph, seed: u64) -> Weights {
 /// conv, norm, relu, pool; conv, norm, relu6, dropout; pool, head. Stages `stem`, `middle`, `head`.
 pub fn network(classes: usize, dropout: f32) -> Graph {
     let mut b = GraphBuilder::new("tiny", [1, 8, 8]);
-    b.stage("stem");
     let x = b.input();
     let x = b.conv("stem.conv", x, Conv2d::new(1, 6, 3).padding(1));
     let x = b.batch_norm("stem.bn", x, 1e-5);
