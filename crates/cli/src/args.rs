@@ -7,7 +7,7 @@ use clap_complete::Shell;
 
 /// From a folder of labelled pictures to a judged classifier.
 #[derive(Debug, Parser)]
-#[command(name = "fieldmark", version, about, max_term_width = 120, arg_required_else_help = true, after_help = EXAMPLES)]
+#[command(name = "fieldmark", version, max_term_width = 120, arg_required_else_help = true, after_help = EXAMPLES)]
 pub struct Args {
     #[command(subcommand)]
     pub command: Command,

@@ -2,7 +2,10 @@
 
 use std::process::ExitCode;
 
+use data::DataError;
+use data::fetch::FetchError;
 use learn::LearnError;
+use zoo::ZooError;
 
 /// An error of the command line itself: wrong flags or values. Exit code 2.
 #[derive(Debug)]
@@ -33,10 +36,18 @@ pub fn message(error: &anyhow::Error) -> String {
 
 /// 2 for wrong usage, 1 for everything else.
 pub fn code(error: &anyhow::Error) -> ExitCode {
-    let usage = error.chain().any(|cause| {
-        cause.is::<Usage>() || matches!(cause.downcast_ref(), Some(LearnError::Recipe { .. } | LearnError::RunFolder { .. }))
-    });
-    ExitCode::from(if usage { 2 } else { 1 })
+    ExitCode::from(if error.chain().any(is_usage) { 2 } else { 1 })
+}
+
+/// Flags, recipe fields and names that do not exist; a run folder that is taken.
+fn is_usage(cause: &(dyn std::error::Error + 'static)) -> bool {
+    cause.is::<Usage>()
+        || matches!(
+            cause.downcast_ref(),
+            Some(LearnError::Recipe { .. } | LearnError::RunFolder { .. } | LearnError::Zoo(ZooError::Unknown { .. }))
+        )
+        || matches!(cause.downcast_ref(), Some(DataError::NotFound { .. } | DataError::NotADataset { .. }))
+        || matches!(cause.downcast_ref(), Some(FetchError::Unknown { .. }))
 }
 
 /// Whether the reader of our output went away (`fieldmark … | head`), which is no failure.

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use anyhow::{Context, Result};
-use data::{Dataset, OpenOptions, fetch};
+use data::{Classes, Dataset, OpenOptions, fetch};
 use engine::{Metadata, Model};
 
 use crate::args::DataArgs;
@@ -14,7 +14,12 @@ use crate::failure::Usage;
 pub fn model(spec: &str) -> Result<Model> {
     let path = Path::new(spec);
     if path.is_dir() {
-        return Ok(Model::load(&path.join("model.safetensors"))?);
+        let file = path.join("model.safetensors");
+        if !file.exists() {
+            let missing = format!("{spec} is a folder without model.safetensors: expected a model file or the folder of a finished run");
+            return Err(Usage(missing).into());
+        }
+        return Ok(Model::load(&file)?);
     }
     if path.exists() {
         return Ok(Model::load(path)?);
@@ -35,12 +40,18 @@ pub fn model(spec: &str) -> Result<Model> {
 
 /// A data set, its warnings told on stderr.
 pub fn dataset(spec: &str, args: &DataArgs, soft: bool) -> Result<Dataset> {
+    dataset_with(spec, args, soft, None)
+}
+
+/// [`dataset`] for a model: a label that its class list lacks is an error which says where it stands.
+pub fn dataset_with(spec: &str, args: &DataArgs, soft: bool, class_list: Option<Classes>) -> Result<Dataset> {
     let options = OpenOptions {
         label_column: args.label_column.clone(),
         path_column: args.path_column.clone(),
         split_column: args.split_column.clone(),
         group_column: args.group_column.clone(),
         soft,
+        class_list,
         ..OpenOptions::default()
     };
     let dataset = Dataset::open_with(spec, &options)?;
@@ -56,7 +67,7 @@ fn tell_warnings(warnings: &[String]) {
         eprintln!("warning: {warning}");
     }
     if warnings.len() > WARNINGS_SHOWN {
-        eprintln!("warning: … and {} more, all of them in the report", warnings.len() - WARNINGS_SHOWN);
+        eprintln!("warning: … and {} more", warnings.len() - WARNINGS_SHOWN);
     }
 }
 

@@ -2,6 +2,7 @@
 
 use std::io::Write;
 
+use anyhow::Context;
 use evaluate::{Evaluation, Metric};
 use serde::Serialize;
 
@@ -12,7 +13,7 @@ pub fn json(value: &impl Serialize) -> anyhow::Result<()> {
 
 /// Prints a line.
 pub fn line(text: &str) -> anyhow::Result<()> {
-    Ok(writeln!(std::io::stdout(), "{text}")?)
+    writeln!(std::io::stdout(), "{text}").context("cannot write to stdout")
 }
 
 /// A table with a header; columns are as wide as their widest cell, numbers (cells that begin with a digit or sign) stand right.
@@ -22,7 +23,7 @@ pub fn table(header: &[&str], rows: &[Vec<String>]) -> String {
         cells.chain(header.get(column).map(|h| h.chars().count())).max().unwrap_or(0)
     };
     let widths: Vec<usize> = (0..header.len()).map(width).collect();
-    let is_number = |cell: &str| cell.starts_with(|c: char| c.is_ascii_digit() || matches!(c, '-' | '+' | '–'));
+    let is_number = |cell: &str| cell.starts_with(|c: char| c.is_ascii_digit() || matches!(c, '-' | '+' | '–')) || cell.starts_with("undefined");
     let right: Vec<bool> = (0..header.len()).map(|c| !rows.is_empty() && rows.iter().all(|row| row.get(c).is_none_or(|v| is_number(v)))).collect();
     let render = |row: &[String]| {
         let cells = row.iter().zip(&widths).zip(&right).map(|((cell, &w), &right)| if right { format!("{cell:>w$}") } else { format!("{cell:<w$}") });
@@ -35,12 +36,32 @@ pub fn table(header: &[&str], rows: &[Vec<String>]) -> String {
     lines.join("\n")
 }
 
-/// `0.8537`, or why there is no value.
-pub fn value(metric: &Metric) -> String {
-    match (metric.value, &metric.undefined) {
-        (Some(value), _) => format!("{value:.4}"),
-        (None, Some(reason)) => format!("undefined ({reason})"),
-        (None, None) => "undefined".into(),
+/// Why values are undefined, each reason once, numbered in the order in which they came up.
+#[derive(Default)]
+struct Reasons(Vec<String>);
+
+impl Reasons {
+    /// `0.8537`, or `undefined [1]`.
+    fn value(&mut self, metric: &Metric) -> String {
+        match (metric.value, &metric.undefined) {
+            (Some(value), _) => format!("{value:.4}"),
+            (None, Some(reason)) => format!("undefined [{}]", self.number(reason)),
+            (None, None) => "undefined".into(),
+        }
+    }
+
+    fn number(&mut self, reason: &str) -> usize {
+        let known = self.0.iter().position(|r| r == reason);
+        known.unwrap_or_else(|| {
+            self.0.push(reason.into());
+            self.0.len() - 1
+        }) + 1
+    }
+
+    /// `[1] why` for each, or nothing.
+    fn text(&self) -> Option<String> {
+        let lines = self.0.iter().enumerate().map(|(i, reason)| format!("[{}] {reason}", i + 1));
+        (!self.0.is_empty()).then(|| lines.collect::<Vec<_>>().join("\n"))
     }
 }
 
@@ -56,7 +77,8 @@ const SUMMARY: [&str; 10] =
 /// The evaluation as tables: metrics, classes, slices, folds.
 pub fn evaluation(evaluation: &Evaluation) -> String {
     let scores = &evaluation.scores;
-    let metric_row = |name: &str, metric: &Metric| vec![name.to_string(), value(metric), interval(metric)];
+    let mut reasons = Reasons::default();
+    let mut metric_row = |name: &str, metric: &Metric| vec![name.to_string(), reasons.value(metric), interval(metric)];
     let mut rows: Vec<Vec<String>> = SUMMARY.iter().filter_map(|name| scores.get(name).map(|m| metric_row(name, m))).collect();
     rows.extend(scores.top_k.iter().filter(|(k, _)| **k < evaluation.classes.len()).map(|(k, m)| metric_row(&format!("top_{k}"), m)));
     let mut parts = vec![table(&["metric", "value", "95 % interval"], &rows)];
@@ -65,7 +87,12 @@ pub fn evaluation(evaluation: &Evaluation) -> String {
         .per_class
         .iter()
         .take(most)
-        .map(|c| vec![c.class.clone(), value(&c.precision), value(&c.recall), value(&c.f1), value(&c.roc_auc), c.support.to_string()])
+        .map(|c| {
+            let mut row = vec![c.class.clone()];
+            row.extend([&c.precision, &c.recall, &c.f1, &c.roc_auc].map(|metric| reasons.value(metric)));
+            row.push(c.support.to_string());
+            row
+        })
         .collect();
     parts.push(table(&["class", "precision", "recall", "F1", "ROC-AUC", "images"], &class_rows));
     if evaluation.per_class.len() > most {
@@ -73,8 +100,9 @@ pub fn evaluation(evaluation: &Evaluation) -> String {
     }
     if !evaluation.slices.is_empty() {
         let row = |s: &evaluate::Slice| {
-            let name = format!("{} = {}", s.column, s.value);
-            vec![name, s.n.to_string(), value(&s.scores.accuracy), interval(&s.scores.accuracy), value(&s.scores.macro_f1), value(&s.scores.roc_auc_macro)]
+            let (name, accuracy) = (format!("{} = {}", s.column, s.value), &s.scores.accuracy);
+            let [f1, auc] = [&s.scores.macro_f1, &s.scores.roc_auc_macro].map(|metric| reasons.value(metric));
+            vec![name, s.n.to_string(), reasons.value(accuracy), interval(accuracy), f1, auc]
         };
         let rows: Vec<Vec<String>> = evaluation.slices.iter().map(row).collect();
         parts.push(table(&["slice", "images", "accuracy", "95 % interval", "macro F1", "ROC-AUC"], &rows));
@@ -87,6 +115,7 @@ pub fn evaluation(evaluation: &Evaluation) -> String {
         let rows: Vec<Vec<String>> = SUMMARY.iter().filter_map(row).collect();
         parts.push(table(&[&format!("over {} folds", folds.per_fold.len()), "mean", "std"], &rows));
     }
+    parts.extend(reasons.text());
     parts.join("\n\n")
 }
 
@@ -101,7 +130,12 @@ mod tests {
     }
 
     #[test]
-    fn an_undefined_value_says_why() {
-        assert_eq!(value(&Metric::undefined("one class only")), "undefined (one class only)");
+    fn an_undefined_value_says_why_below_the_table() {
+        let mut reasons = Reasons::default();
+        assert_eq!(reasons.value(&Metric::undefined("one class only")), "undefined [1]");
+        assert_eq!(reasons.value(&Metric::undefined("no images")), "undefined [2]");
+        assert_eq!(reasons.value(&Metric::undefined("one class only")), "undefined [1]");
+        assert_eq!(reasons.text().as_deref(), Some("[1] one class only\n[2] no images"));
+        assert_eq!(Reasons::default().text(), None);
     }
 }

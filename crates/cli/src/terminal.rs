@@ -49,10 +49,6 @@ impl Talk {
         Self { quiet, state: Mutex::new(State { bar: None, last_line: None }) }
     }
 
-    pub fn note(&self, text: &str) {
-        self.event(&Event::Note(text.into()));
-    }
-
     pub fn done(&self) {
         if let Some(bar) = self.state().bar.take() {
             bar.finish_and_clear();

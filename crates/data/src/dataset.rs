@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use images::{DecodeOptions, Image, Pixels};
+use images::{DecodeOptions, Image, ImageError, Pixels};
 
 use crate::{Classes, DataError, Sample, Source, Target, fetch, formats};
 
@@ -93,7 +93,11 @@ impl Dataset {
     /// When the picture cannot be read or decoded; the error names the sample.
     pub fn image(&self, i: usize, options: &DecodeOptions) -> Result<Image, DataError> {
         let sample = self.samples.get(i).ok_or(DataError::Index { index: i, len: self.samples.len() })?;
-        let named = |reason| DataError::Image { id: sample.id.clone(), reason };
+        let named = |reason| {
+            // The id says which file it is; its path would say it again.
+            let reason = if let ImageError::File { source, .. } = reason { *source } else { reason };
+            DataError::Image { id: sample.id.clone(), reason }
+        };
         match &sample.source {
             Source::File(path) => images::open(path, options).map_err(named),
             Source::Idx { images, index } => images.image(*index).map_err(named),

@@ -88,7 +88,7 @@ pub enum DataError {
         message: String,
     },
     /// A label outside a given class list.
-    #[error("{path}: row {row}: the label `{label}` is not in the class list ({classes}); correct the row or leave the class list out")]
+    #[error("{path}: row {row}: the label `{label}` is not in the class list ({classes}); correct the row or take it out")]
     UnknownLabel {
         /// The manifest or folder.
         path: PathBuf,
@@ -100,7 +100,7 @@ pub enum DataError {
         classes: String,
     },
     /// A class folder outside a given class list.
-    #[error("{path}: the class folder `{label}` is not in the class list ({classes}); rename the folder or leave the class list out")]
+    #[error("{path}: the class folder `{label}` is not in the class list ({classes}); rename the folder or move it away")]
     UnknownFolder {
         /// The data set.
         path: PathBuf,
@@ -140,7 +140,7 @@ pub enum DataError {
         folder: PathBuf,
     },
     /// A table that cannot be parsed.
-    #[error("{path}: cannot be read as a table")]
+    #[error("{path}: cannot be read as a table; expected UTF-8 text with the same fields in every row")]
     Csv {
         /// The file.
         path: PathBuf,
@@ -210,6 +210,15 @@ pub enum DataError {
 }
 
 impl DataError {
+    /// What is wrong with a picture, without its id: for lists that name the sample themselves.
+    pub fn reason(&self) -> String {
+        match self {
+            DataError::Image { reason: ImageError::Read { source, .. }, .. } => format!("cannot be read: {source}"),
+            DataError::Image { reason, .. } => reason.to_string(),
+            other => other.to_string(),
+        }
+    }
+
     /// An input or output error at a path.
     pub(crate) fn io(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> DataError {
         let path = path.to_path_buf();

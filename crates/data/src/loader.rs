@@ -146,7 +146,7 @@ impl Samples {
     /// Writes sample `i` into `out`, `[C, H, W]`. A panic of a decoder is an error of this sample alone.
     fn write(&self, i: usize, epoch: u64, out: &mut [f32]) -> Result<(), String> {
         let attempt = AssertUnwindSafe(|| {
-            let image = self.decoded(i).map_err(|e| e.to_string())?;
+            let image = self.decoded(i).map_err(|e| e.reason())?;
             let LoaderOptions { preprocess, augment, seed, .. } = &self.options;
             match augment {
                 Some(augment) if !augment.is_none() => augment.apply_into(&image, preprocess, *seed, i as u64, epoch, out),
@@ -154,7 +154,7 @@ impl Samples {
             }
             Ok(())
         });
-        catch_unwind(attempt).unwrap_or_else(|_| Err(format!("sample {i}: the decoder failed unexpectedly on this picture")))
+        catch_unwind(attempt).unwrap_or_else(|_| Err("the decoder failed unexpectedly on this picture".to_string()))
     }
 
     fn decoded(&self, i: usize) -> Result<Arc<Image>, DataError> {

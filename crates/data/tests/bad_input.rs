@@ -64,11 +64,11 @@ fn a_folder_outside_the_class_list() {
 fn wrong_columns() {
     assert_eq!(
         manifest_error("name,label\na.png,x\n"),
-        "DIR/m.csv: no column for the file (one of path, file, filename, image); the header has: name, label"
+        "DIR/m.csv: no column for the file (one of path, file, filename, image; or name it with --path-column); the header has: name, label"
     );
     assert_eq!(
         manifest_error("path,kind\na.png,x\n"),
-        "DIR/m.csv: no column for the label (one of label, class, target, labels, or p:CLASS for probabilities); the header has: path, kind"
+        "DIR/m.csv: no column for the label (one of label, class, target, labels, or p:CLASS for probabilities; or name it with --label-column); the header has: path, kind"
     );
     assert_eq!(manifest_error("path,label\n"), "DIR/m.csv: it has a header but no row: expected one row a picture");
 }
@@ -85,7 +85,7 @@ fn wrong_values_name_row_and_column() {
     );
     assert_eq!(manifest_error("path,p:x\na.png,2\n"), "DIR/m.csv: row 2, column `p:x`: expected a probability in 0..=1, found `2`");
     assert_eq!(manifest_error("path,label\n,x\n"), "DIR/m.csv: row 2, column `path`: it is empty: expected the path of a picture");
-    assert_eq!(manifest_error("path,label\na.png,x,y\n"), "DIR/m.csv: cannot be read as a table");
+    assert_eq!(manifest_error("path,label\na.png,x,y\n"), "DIR/m.csv: cannot be read as a table; expected UTF-8 text with the same fields in every row");
 }
 
 #[test]

@@ -95,7 +95,7 @@ fn manifests_keep_every_column() {
     assert_eq!((b.split.as_deref(), b.weight, b.group.as_deref()), (Some("val"), 1.0, None));
     assert_eq!(b.columns["camera"], "so;uth");
     assert_eq!(c.target, None);
-    assert!(dataset.warnings.contains(&"1 rows have no label".to_string()));
+    assert!(dataset.warnings.contains(&"rows without a label: 1".to_string()));
     assert_eq!(dataset.groups().unwrap(), ["group:g1", "sample:b.pgm", "group:g1"]);
     assert_eq!(dataset.column_names(), ["camera"]);
     assert_eq!(dataset.strata(&[]), [2, 1, 0]);
@@ -145,7 +145,7 @@ fn repeated_rows_are_left_out_with_a_warning() {
     fs::write(dir.path().join("m.csv"), "path,label\na.pgm,x\nb.pgm,y\n./a.pgm,x\n").unwrap();
     let dataset = open(&dir.path().join("m.csv"));
     assert_eq!(dataset.len(), 2);
-    assert_eq!(dataset.warnings, ["1 rows repeat an earlier one and were left out: row 4 (as row 2)"]);
+    assert_eq!(dataset.warnings, ["left out, as they repeat an earlier row: row 4 (as row 2)"]);
 }
 
 fn write_idx(dir: &Path, stem: &str, labels: &[u8], zip: bool) {

@@ -29,7 +29,7 @@ pub enum ModelError {
         cure: &'static str,
     },
     /// The bytes are no safetensors file, or stop early.
-    #[error("{}: truncated or damaged: {problem}; copy the file again, or train again", path.display())]
+    #[error("{}: truncated or damaged, or no model file at all ({problem}); copy the file again, or train again", path.display())]
     Damaged {
         /// The model file.
         path: PathBuf,

@@ -2,26 +2,31 @@
 
 use crate::dispatch::{Isa, Kernel, Simd};
 
-struct Plain<F>(F);
+struct Call<F, A>(F, A);
 
-impl<T, F: FnOnce() -> T> Kernel for Plain<F> {
+impl<A, T, F: FnOnce(A) -> T> Kernel for Call<F, A> {
     type Output = T;
 
     #[inline(always)]
     fn run<S: Simd>(self, _: S) -> T {
-        (self.0)()
+        (self.0)(self.1)
     }
 }
 
-/// Runs `f` in a function compiled for the best instruction set of this processor: loops written in `f` itself (and in what it inlines)
-/// use its vectors.
+/// Calls `f(args)` compiled for the best instruction set of this processor: its loops use its vectors. `f` must be the name of a function
+/// marked `#[inline(always)]` (a closure may be compiled on its own, for any processor: right, but slow).
 ///
 /// ```
-/// let mut sum = [0.0f32; 8];
-/// fieldmark_kernels::vectorized(|| sum.iter_mut().for_each(|s| *s += 1.0));
-/// assert_eq!(sum, [1.0; 8]);
+/// #[inline(always)]
+/// fn add_one(values: &mut [f32]) {
+///     values.iter_mut().for_each(|v| *v += 1.0);
+/// }
+///
+/// let mut values = [0.0f32; 8];
+/// kernels::vectorized(add_one, &mut values[..]);
+/// assert_eq!(values, [1.0; 8]);
 /// ```
 #[inline]
-pub fn vectorized<T>(f: impl FnOnce() -> T) -> T {
-    Isa::best().run(Plain(f))
+pub fn vectorized<A, T>(f: impl FnOnce(A) -> T, args: A) -> T {
+    Isa::best().run(Call(f, args))
 }

@@ -29,6 +29,23 @@ pub struct Look {
 }
 
 impl Backbone {
+    /// What can be said before anything is read: whether the architecture is known and its weights are in the cache.
+    ///
+    /// # Errors
+    /// As [`pretrained`](Self::pretrained) and [`untrained`](Self::untrained).
+    pub(crate) fn check(recipe: &Recipe) -> Result<(), LearnError> {
+        let name = recipe.model_name();
+        let scratch = recipe.method == Method::Scratch;
+        if !scratch && Path::new(name).extension().is_some() {
+            return Ok(());
+        }
+        let model = zoo::model(name)?;
+        if !scratch && recipe.network.weights.is_none() {
+            published_file(recipe, model)?;
+        }
+        Ok(())
+    }
+
     /// The trained network that a probe or a fine-tuning starts from, with its own head: published weights out of the cache, a weights file
     /// (`network.weights`) for an architecture, or a Fieldmark model file.
     ///
@@ -56,10 +73,7 @@ impl Backbone {
                 if path.extension().is_some_and(|e| e == "safetensors") { graph::weights::read_safetensors(path)? } else { graph::weights::read_pth(path)? }
             }
             None => {
-                let published = model.published().ok_or_else(|| no_weights(recipe, name))?;
-                let file = fetch::locate(published.fetch_name, &fetch::cache_dir())
-                    .ok_or_else(|| LearnError::NotFetched { name: published.fetch_name.into() })?;
-                zoo::load_published(model, &file)?.1
+                zoo::load_published(model, &published_file(recipe, model)?)?.1
             }
         };
         // The file knows how many classes its head tells apart.
@@ -130,6 +144,13 @@ pub(crate) fn head_weight(graph: &Graph) -> Option<&str> {
 fn is_head(graph: &Graph, parameter: &str) -> bool {
     let head = graph.nodes.iter().rev().find(|node| matches!(node.op, Op::Linear(_)));
     head.is_some_and(|node| node.parameters.iter().any(|p| p.name == parameter))
+}
+
+/// The cached file of a model's published weights.
+fn published_file(recipe: &Recipe, model: &zoo::Model) -> Result<std::path::PathBuf, LearnError> {
+    let published = model.published().ok_or_else(|| no_weights(recipe, model.name()))?;
+    let missing = || LearnError::NotFetched { name: published.fetch_name.into() };
+    fetch::locate(published.fetch_name, &fetch::cache_dir()).ok_or_else(missing)
 }
 
 fn no_weights(recipe: &Recipe, name: &str) -> LearnError {

@@ -41,7 +41,7 @@ pub enum LearnError {
         problem: String,
     },
     /// A file of the run folder could not be read or written.
-    #[error("cannot {action} {path}: {source}")]
+    #[error("cannot {action} {path}: {source}{cure}", cure = cure(source))]
     File {
         /// `read`, `write`, `create`.
         action: &'static str,
@@ -80,4 +80,16 @@ pub enum LearnError {
     /// From a graph's structure.
     #[error(transparent)]
     Graph(#[from] graph::GraphError),
+}
+
+/// What to do about a file that cannot be written.
+fn cure(error: &std::io::Error) -> &'static str {
+    use std::io::ErrorKind;
+    match error.kind() {
+        ErrorKind::StorageFull | ErrorKind::QuotaExceeded => "; free some space and give the same command again, or choose another folder",
+        ErrorKind::FileTooLarge => "; allow larger files (ulimit -f) and give the same command again, or choose another folder",
+        ErrorKind::PermissionDenied | ErrorKind::ReadOnlyFilesystem => "; choose a folder that you may write to",
+        ErrorKind::NotADirectory | ErrorKind::AlreadyExists => "; a file is in the place of a folder: choose another folder",
+        _ => "",
+    }
 }

@@ -30,10 +30,10 @@ impl Plan {
         check_classes(dataset, usable)?;
         for column in &recipe.data.stratify {
             if !dataset.column_names().contains(column) {
-                return Err(LearnError::Recipe {
-                    field: "data.stratify".into(),
-                    problem: format!("the data set has no column {column:?}; it has {:?}", dataset.column_names()),
-                });
+                let there = dataset.column_names();
+                let there = if there.is_empty() { "none".to_string() } else { there.join(", ") };
+                let problem = format!("the data set has no column {column:?}; its columns: {there}");
+                return Err(LearnError::Recipe { field: "data.stratify".into(), problem });
             }
         }
         let declared = |name: &str| -> Vec<usize> {
@@ -49,7 +49,7 @@ impl Plan {
         if let Some(k) = recipe.data.folds {
             let (strata, groups) = strata(dataset, &plan.train, recipe);
             let folds = split::k_folds(&strata, groups.as_deref(), k, recipe.seed);
-            plan.folds = Some(folds.map_err(|e| LearnError::Data(format!("cannot make {k} folds: {e}")))?);
+            plan.folds = Some(folds.map_err(|e| LearnError::Recipe { field: "data.folds".into(), problem: e.to_string() })?);
         } else if plan.test.is_empty() {
             plan.test = draw_share(dataset, &mut plan.train, recipe.data.test, recipe, 0);
         }

@@ -165,8 +165,7 @@ impl Recipe {
     /// # Errors
     /// Text that is no TOML, an unknown field, a value out of range; the message names line and field.
     pub fn parse(text: &str) -> Result<Self, LearnError> {
-        let recipe: Self =
-            toml::from_str(text).map_err(|e| LearnError::Recipe { field: "the file".into(), problem: e.to_string() })?;
+        let recipe: Self = toml::from_str(text).map_err(|e| in_text(text, &e))?;
         recipe.check()?;
         Ok(recipe)
     }
@@ -184,7 +183,9 @@ impl Recipe {
     /// As [`Recipe::parse`], or a setting without `=`.
     pub fn parse_with(text: &str, settings: &[String]) -> Result<Self, LearnError> {
         let refuse = |field: &str, problem: String| LearnError::Recipe { field: field.into(), problem };
-        let mut table: toml::Table = toml::from_str(text).map_err(|e| refuse("the file", e.to_string()))?;
+        // The text by itself first, so that an error says the line in which it stands.
+        let mut recipe: Self = toml::from_str(text).map_err(|e| in_text(text, &e))?;
+        let mut table: toml::Table = toml::from_str(text).map_err(|e| in_text(text, &e))?;
         for setting in settings {
             let (path, value) =
                 setting.split_once('=').ok_or_else(|| refuse(setting, "expected section.field=value, as in fit.epochs=3".into()))?;
@@ -198,8 +199,10 @@ impl Recipe {
                 at = next.as_table_mut().ok_or_else(|| refuse(path, format!("{part} is not a table")))?;
             }
             at.insert(last.into(), value);
+            recipe = table.clone().try_into().map_err(|e: toml::de::Error| refuse(path, e.message().to_string()))?;
         }
-        Self::parse(&toml::to_string(&table).map_err(|e| refuse("the recipe", e.to_string()))?)
+        recipe.check()?;
+        Ok(recipe)
     }
 
     /// The recipe as TOML, every field written out.
@@ -262,6 +265,14 @@ impl Recipe {
     }
 }
 
+/// An error of TOML text with its line, in one line.
+fn in_text(text: &str, error: &toml::de::Error) -> LearnError {
+    let at = error.span().map_or(0, |span| span.start.min(text.len()));
+    let number = text.as_bytes()[..at].iter().filter(|&&b| b == b'\n').count();
+    let line = text.lines().nth(number).unwrap_or_default().trim();
+    LearnError::Recipe { field: format!("line {} (`{line}`)", number + 1), problem: error.message().to_string() }
+}
+
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
@@ -279,7 +290,9 @@ mod tests {
     #[test]
     fn a_misspelt_field_is_named() {
         let error = Recipe::parse("[fit]\nepoch = 3\n").unwrap_err().to_string();
-        assert!(error.contains("epoch") && error.contains("epochs"), "{error}");
+        assert!(error.starts_with("in the recipe, line 2 (`epoch = 3`): unknown field `epoch`, expected one of `epochs`"), "{error}");
+        let error = Recipe::parse_with("seed = 1\n", &["fit.epochs=many".into()]).unwrap_err().to_string();
+        assert_eq!(error, "in the recipe, fit.epochs: invalid type: string \"many\", expected usize");
     }
 
     #[test]

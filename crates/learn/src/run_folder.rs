@@ -22,11 +22,9 @@ impl RunFolder {
     /// # Errors
     /// The folder cannot be created; it holds a finished run, a run of another recipe, or files that are no run.
     pub fn create(path: &Path, recipe: &str) -> Result<Self, LearnError> {
-        fs::create_dir_all(path).map_err(|source| LearnError::File { action: "create", path: path.into(), source })?;
         let folder = Self { path: path.into() };
-        if folder.file("result.json").exists() {
-            return Err(folder.taken("holds a finished run"));
-        }
+        folder.check_free()?;
+        fs::create_dir_all(path).map_err(|source| LearnError::File { action: "create", path: path.into(), source })?;
         let kept = folder.file("recipe.toml");
         match fs::read_to_string(&kept) {
             Ok(earlier) if earlier != recipe => return Err(folder.taken("holds an unfinished run of another recipe")),
@@ -35,6 +33,30 @@ impl RunFolder {
             Err(source) => return Err(LearnError::File { action: "read", path: kept, source }),
         }
         Ok(folder)
+    }
+
+    /// Whether a run could be put at `path`, as far as that can be told before its recipe is resolved; changes nothing.
+    ///
+    /// # Errors
+    /// It holds a finished run or files that are no run, or it is no place where files can be created.
+    pub fn check(path: &Path) -> Result<(), LearnError> {
+        Self { path: path.into() }.check_free()?;
+        let there = path.ancestors().find(|p| p.exists()).filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
+        let probe = there.join(format!(".fieldmark-{}", std::process::id()));
+        let tried = File::create_new(&probe).and_then(|_| fs::remove_file(&probe));
+        tried.map_err(|source| LearnError::File { action: "create a run folder in", path: there.into(), source })
+    }
+
+    fn check_free(&self) -> Result<(), LearnError> {
+        if self.file("result.json").exists() {
+            return Err(self.taken("holds a finished run"));
+        }
+        let visible = |entry: fs::DirEntry| !entry.file_name().to_string_lossy().starts_with('.');
+        let is_run = self.file("recipe.toml").exists() || self.file("recipe.toml.partial").exists();
+        if !is_run && fs::read_dir(&self.path).is_ok_and(|entries| entries.flatten().any(visible)) {
+            return Err(self.taken("holds files of something else than a run"));
+        }
+        Ok(())
     }
 
     fn taken(&self, why: &str) -> LearnError {
@@ -155,6 +177,19 @@ mod tests {
         run.write("result.json", b"{}").unwrap();
         let error = RunFolder::create(folder.path(), "seed = 1\n").unwrap_err().to_string();
         assert!(error.contains("finished run"), "{error}");
+    }
+
+    #[test]
+    fn a_folder_of_something_else_is_left_alone() {
+        let folder = tempfile::tempdir().unwrap();
+        fs::write(folder.path().join("photo.png"), b"").unwrap();
+        let error = RunFolder::create(folder.path(), "seed = 1\n").unwrap_err().to_string();
+        assert!(error.contains("holds files of something else than a run; choose another"), "{error}");
+        assert!(!folder.path().join("recipe.toml").exists());
+        let error = RunFolder::check(&folder.path().join("photo.png/run")).unwrap_err().to_string();
+        assert!(error.contains("cannot create a run folder in") && error.contains("choose another folder"), "{error}");
+        RunFolder::check(&folder.path().join("new/run")).unwrap();
+        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1, "checking leaves nothing behind");
     }
 
     #[test]

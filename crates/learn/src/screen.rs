@@ -47,7 +47,7 @@ pub fn screen(
             if count.is_multiple_of(256) {
                 progress.event(&Event::Step(meter.step(count, "")));
             }
-            Some(look.map_err(|e| chain(&e)))
+            Some(look.map_err(|e| e.reason()))
         })
         .collect();
     let mut screened = Screened { usable: Vec::new(), failed: Vec::new(), median_size: [0; 2], gray: true };
@@ -69,20 +69,6 @@ pub fn screen(
         screened.median_size = [h, w];
     }
     Ok(screened)
-}
-
-/// An error with its sources, `: ` between.
-fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(inner) = source {
-        let inner_text = inner.to_string();
-        if !text.contains(&inner_text) {
-            text.push_str(&format!(": {inner_text}"));
-        }
-        source = inner.source();
-    }
-    text
 }
 
 /// Most images that [`moments`] reads.

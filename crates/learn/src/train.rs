@@ -17,7 +17,7 @@ use crate::plan::label;
 use crate::probe::Strength;
 use crate::progress::{Event, Progress};
 use crate::run_folder::RunFolder;
-use crate::{DeviceKind, LearnError, Method, Plan, Recipe};
+use crate::{Backbone, DeviceKind, LearnError, Method, Plan, Recipe};
 
 mod fitted;
 mod probed;
@@ -110,6 +110,18 @@ impl Context<'_> {
         result
     }
 
+    /// Says which samples are set aside, as soon as that is known.
+    pub(crate) fn tell_set_aside(&self, failed: &[(usize, String)]) {
+        const SHOWN: usize = 10;
+        let note = |text: String| self.progress.event(&Event::Note(text));
+        for (index, reason) in failed.iter().take(SHOWN) {
+            note(format!("set aside: {}: {reason}", self.dataset.samples[*index].id));
+        }
+        if failed.len() > SHOWN {
+            note(format!("set aside: … and {} more; the report lists all {}", failed.len() - SHOWN, failed.len()));
+        }
+    }
+
     pub(crate) fn samples(&self) -> Vec<usize> {
         (0..self.dataset.len()).filter(|&i| label(self.dataset, i).is_some()).collect()
     }
@@ -146,6 +158,9 @@ pub fn train(
     stop: &AtomicBool,
 ) -> Result<Trained, LearnError> {
     recipe.check()?;
+    // Before hours of work: an architecture that does not exist, a folder that is taken.
+    Backbone::check(recipe)?;
+    RunFolder::check(run)?;
     let mut recipe = recipe.clone();
     recipe.model = Some(recipe.model_name().into());
     recipe.fit.seed = recipe.seed;

@@ -2,9 +2,9 @@
 
 use std::sync::Arc;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 use data::Classes;
-use learn::{features, slice_columns, softmax_rows, table};
+use learn::{LearnError, features, slice_columns, softmax_rows, table};
 
 use crate::args;
 use crate::failure::Usage;
@@ -15,11 +15,13 @@ use crate::terminal::{STOP, Talk, stop_on_interrupt};
 
 pub fn run(args: &args::Evaluate) -> Result<()> {
     let model = open::model(&args.model)?;
-    let mut dataset = open::dataset(&args.data, &args.data_args, false)?;
+    let classes = Classes::in_order(model.metadata.classes.clone())?;
+    let dataset = open::dataset_with(&args.data, &args.data_args, false, Some(classes))
+        .with_context(|| format!("{} cannot be judged by {}", args.data, args.model))?;
     let trained_on_this = model.metadata.data_fingerprint.as_deref() == Some(dataset.fingerprint().as_str());
-    dataset.remap_classes(&Classes::in_order(model.metadata.classes.clone())?)?;
     let dataset = Arc::new(dataset);
     let (split, chosen) = choose(args, &dataset)?;
+    check_slices(args, &dataset)?;
     if trained_on_this && split.is_none() {
         eprintln!("warning: the model was trained on part of this data; these numbers flatter it. Its run's report has the honest ones.");
     }
@@ -31,10 +33,17 @@ pub fn run(args: &args::Evaluate) -> Result<()> {
     stop_on_interrupt();
     let talk = Talk::new(args.json);
     let (graph, weights, preprocess) = (&model.graph, &model.weights, &model.metadata.preprocess);
-    let rows = features::logits(&dataset, &labelled, graph, weights, preprocess, &talk, &STOP)?;
+    let rows = features::logits(&dataset, &labelled, graph, weights, preprocess, &talk, &STOP);
     talk.done();
+    let rows = match rows {
+        Err(LearnError::Interrupted) => bail!("interrupted; nothing was written"),
+        other => other?,
+    };
     for (index, reason) in &rows.failed {
         eprintln!("set aside: {}: {reason}", dataset.samples[*index].id);
+    }
+    if rows.indices.is_empty() {
+        bail!("{}: none of the {} images could be read", args.data, labelled.len());
     }
     let temperature = model.metadata.temperature.unwrap_or(1.0) as f32;
     let logits: Vec<f32> = rows.data.iter().map(|v| v / temperature).collect();
@@ -68,7 +77,18 @@ pub fn run(args: &args::Evaluate) -> Result<()> {
         return output::json(&value);
     }
     output::line(&format!("{} on {}, {judged_on}: {} images\n", args.model, dataset.name, evaluation.n))?;
-    output::line(&output::evaluation(&evaluation))
+    output::line(&output::evaluation(&evaluation))?;
+    if !rows.failed.is_empty() {
+        output::line(&format!("\nset aside, as they could not be read: {} of {} images", rows.failed.len(), labelled.len()))?;
+    }
+    Ok(())
+}
+
+fn check_slices(args: &args::Evaluate, dataset: &data::Dataset) -> Result<()> {
+    let columns = dataset.column_names();
+    let Some(unknown) = args.slice.iter().find(|name| !columns.contains(name)) else { return Ok(()) };
+    let there = if columns.is_empty() { "it has none".to_string() } else { format!("it has {}", columns.join(", ")) };
+    Err(Usage(format!("{} has no column {unknown:?} to slice by; {there}", args.data)).into())
 }
 
 /// The split's name, if one, and its samples.

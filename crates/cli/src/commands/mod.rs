@@ -12,6 +12,7 @@ use anyhow::Result;
 use clap::CommandFactory;
 
 use crate::args::{Args, Command};
+use crate::output;
 
 pub fn run(args: Args) -> Result<()> {
     match args.command {
@@ -23,8 +24,9 @@ pub fn run(args: Args) -> Result<()> {
         Command::AugmentPreview(args) => augment_preview::run(&args),
         Command::Quickstart(args) => quickstart::run(&args),
         Command::Completions { shell } => {
-            clap_complete::generate(shell, &mut Args::command(), "fieldmark", &mut std::io::stdout());
-            Ok(())
+            let mut script = Vec::new();
+            clap_complete::generate(shell, &mut Args::command(), "fieldmark", &mut script);
+            output::line(String::from_utf8_lossy(&script).trim_end())
         }
     }
 }

@@ -1,23 +1,24 @@
 //! `fieldmark predict`.
 
 use std::collections::BTreeSet;
-use std::io::{BufRead, Write};
+use std::io::BufRead;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
-use engine::{Classifier, PathOutcome, StreamOptions};
-use images::DecodeOptions;
+use engine::{Classifier, ClassifyError, PathOutcome, StreamOptions};
+use images::{DecodeOptions, ImageError};
 
 use crate::args;
 use crate::failure::Usage;
 use crate::open;
+use crate::output;
 
 pub fn run(args: &args::Predict) -> Result<()> {
     let classifier = Classifier::new(open::model(&args.model)?)?;
     let paths = expand(&args.paths)?;
     let decode = DecodeOptions { background: classifier.preprocess().background, ..DecodeOptions::default() };
     let options = StreamOptions { decode, ..StreamOptions::default() };
-    let mut writer = Writer::new(args)?;
+    let mut writer = Writer::new(args, classifier.classes().len(), &paths)?;
     let (mut failed, mut problem) = (0, None);
     classifier.classify_paths(&paths, &options, |outcome| {
         failed += usize::from(outcome.result.is_err());
@@ -32,7 +33,7 @@ pub fn run(args: &args::Predict) -> Result<()> {
     }
     writer.finish()?;
     if failed == paths.len() {
-        anyhow::bail!("none of the {failed} files could be read");
+        anyhow::bail!("{}", if failed == 1 { "the file could not be read".into() } else { format!("none of the {failed} files could be read") });
     }
     if failed > 0 {
         eprintln!("warning: {failed} of {} files could not be read", paths.len());
@@ -50,10 +51,11 @@ fn expand(paths: &[PathBuf]) -> Result<Vec<PathBuf>> {
     };
     for path in paths {
         if path == Path::new("-") {
-            for line in std::io::stdin().lock().lines() {
-                let line = line.context("stdin is no list of paths")?;
+            for line in std::io::stdin().lock().split(b'\n') {
+                let line = line.context("stdin cannot be read")?;
+                let line = line.strip_suffix(b"\r").unwrap_or(&line);
                 if !line.is_empty() {
-                    add(PathBuf::from(line));
+                    add(path_of(line));
                 }
             }
         } else if path.is_dir() {
@@ -68,6 +70,21 @@ fn expand(paths: &[PathBuf]) -> Result<Vec<PathBuf>> {
     Ok(list)
 }
 
+/// A path as the system has it: on Unix any bytes.
+#[cfg(unix)]
+fn path_of(bytes: &[u8]) -> PathBuf {
+    use std::os::unix::ffi::OsStrExt;
+    PathBuf::from(std::ffi::OsStr::from_bytes(bytes))
+}
+
+#[cfg(not(unix))]
+fn path_of(bytes: &[u8]) -> PathBuf {
+    PathBuf::from(String::from_utf8_lossy(bytes).into_owned())
+}
+
+/// Paths that are longer do not widen the table's first column.
+const WIDEST_PATH: usize = 60;
+
 enum Writer {
     Json { top_k: usize },
     Csv { writer: csv::Writer<std::io::Stdout>, top_k: usize },
@@ -75,8 +92,8 @@ enum Writer {
 }
 
 impl Writer {
-    fn new(args: &args::Predict) -> Result<Self> {
-        let top_k = usize::from(args.top_k);
+    fn new(args: &args::Predict, classes: usize, paths: &[PathBuf]) -> Result<Self> {
+        let top_k = usize::from(args.top_k).min(classes);
         if args.json {
             return Ok(Self::Json { top_k });
         }
@@ -88,7 +105,8 @@ impl Writer {
             writer.write_record(&header)?;
             return Ok(Self::Csv { writer, top_k });
         }
-        Ok(Self::Table { top_k, width: 0 })
+        let widths = paths.iter().map(|path| path.to_string_lossy().chars().count());
+        Ok(Self::Table { top_k, width: widths.max().unwrap_or(0).min(WIDEST_PATH) })
     }
 
     fn outcome(&mut self, outcome: &PathOutcome) -> Result<()> {
@@ -100,26 +118,25 @@ impl Writer {
                         let top: Vec<_> = p.top(*top_k).into_iter().map(|(l, p)| serde_json::json!({ "label": l, "probability": p })).collect();
                         serde_json::json!({ "path": path, "label": p.label, "probability": p.probability, "top": top })
                     }
-                    Err(error) => serde_json::json!({ "path": path, "error": chain(error) }),
+                    Err(error) => serde_json::json!({ "path": path, "error": reason(error) }),
                 };
-                Ok(writeln!(std::io::stdout(), "{value}")?)
+                output::line(&value.to_string())
             }
             Self::Csv { writer, top_k } => {
                 let mut record = vec![path.to_string()];
                 let top = outcome.result.as_ref().map(|p| p.top(*top_k)).unwrap_or_default();
                 record.extend(top.iter().flat_map(|(label, p)| [label.clone(), p.to_string()]));
                 record.resize(1 + 2 * *top_k, String::new());
-                record.push(outcome.result.as_ref().err().map(|e| chain(e)).unwrap_or_default());
+                record.push(outcome.result.as_ref().err().map(reason).unwrap_or_default());
                 writer.write_record(&record)?;
                 Ok(writer.flush()?)
             }
             Self::Table { top_k, width } => {
-                *width = (*width).max(path.chars().count());
                 let text = match &outcome.result {
                     Ok(p) => p.top(*top_k).iter().map(|(label, p)| format!("{label} {:.1} %", p * 100.0)).collect::<Vec<_>>().join(" · "),
-                    Err(error) => format!("error: {}", chain(error)),
+                    Err(error) => format!("error: {}", reason(error)),
                 };
-                Ok(writeln!(std::io::stdout(), "{path:<width$}  {text}", width = *width)?)
+                output::line(&format!("{path:<width$}  {text}", width = *width))
             }
         }
     }
@@ -132,14 +149,11 @@ impl Writer {
     }
 }
 
-fn chain(error: &engine::ClassifyError) -> String {
-    let mut text = error.to_string();
-    let mut source = std::error::Error::source(error);
-    while let Some(inner) = source {
-        if !text.contains(&inner.to_string()) {
-            text = format!("{text}: {inner}");
-        }
-        source = inner.source();
+/// What is wrong with a file, without its path: that stands beside it.
+fn reason(error: &ClassifyError) -> String {
+    match error {
+        ClassifyError::Image(ImageError::File { source, .. }) => source.to_string(),
+        ClassifyError::Image(ImageError::Read { source, .. }) => format!("cannot be read: {source}"),
+        other => other.to_string(),
     }
-    text
 }

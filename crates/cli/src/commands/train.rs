@@ -4,9 +4,9 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Instant;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 use data::Dataset;
-use learn::{DeviceKind, Recipe, TrainOptions, Trained};
+use learn::{DeviceKind, LearnError, Recipe, TrainOptions, Trained};
 
 use crate::args;
 use crate::failure::Usage;
@@ -18,7 +18,7 @@ use crate::terminal::{STOP, Talk, stop_on_interrupt};
 pub fn run(args: &args::Train) -> Result<()> {
     let recipe = recipe(args)?;
     let dataset = open::training_data(&args.data, &args.data_args, recipe.data.soft_targets)?;
-    let options = TrainOptions { device: device(args.device), cache: Some(data::feature_cache::default_dir()) };
+    let options = TrainOptions { device: device(args.device)?, cache: Some(data::feature_cache::default_dir()) };
     stop_on_interrupt();
     if args.find_lr {
         return find_lr(&dataset, &recipe, &options, args.json);
@@ -36,7 +36,10 @@ pub fn carry_out(dataset: &Arc<Dataset>, recipe: &Recipe, out: &Path, options: &
     let talk = Talk::new(false);
     let result = learn::train(dataset, recipe, out, options, &talk, &STOP);
     talk.done();
-    let trained = result.with_context(|| format!("the run {} did not finish", out.display()))?;
+    let trained = match result {
+        Err(LearnError::Interrupted) => bail!("interrupted; the same command with --out {} goes on from where it stopped", out.display()),
+        other => other?,
+    };
     let report = out.join("report.html");
     let html = page::training(dataset, &trained, start.elapsed());
     std::fs::write(&report, html).with_context(|| format!("cannot write {}", report.display()))?;
@@ -71,7 +74,7 @@ fn print_text(dataset: &Dataset, trained: &Trained, out: &Path, start: Instant) 
     ))?;
     output::line(&output::evaluation(&trained.evaluation))?;
     if !account.set_aside.is_empty() {
-        output::line(&format!("\n{} images could not be read and were set aside; the report lists them", account.set_aside.len()))?;
+        output::line(&format!("\nset aside, as they could not be read: {} of {} images; the report lists them", account.set_aside.len(), dataset.len()))?;
     }
     output::line(&format!(
         "\nmodel   {}\nreport  {}\ntime    {:.0} s",
@@ -85,7 +88,10 @@ fn find_lr(dataset: &Arc<Dataset>, recipe: &Recipe, options: &TrainOptions, json
     let talk = Talk::new(false);
     let found = learn::find_learning_rate(dataset, recipe, options, &talk, &STOP);
     talk.done();
-    let found = found?;
+    let found = match found {
+        Err(LearnError::Interrupted) => bail!("interrupted; nothing was changed"),
+        other => other?,
+    };
     if json {
         return output::json(&found);
     }
@@ -120,14 +126,21 @@ pub fn read_recipe(file: Option<&PathBuf>, settings: &[String]) -> Result<Recipe
         Some(path) => std::fs::read_to_string(path).map_err(|e| Usage(format!("cannot read the recipe {}: {e}", path.display())))?,
         None => String::new(),
     };
-    let named = || file.map_or_else(|| "the recipe".to_string(), |path| path.display().to_string());
-    Recipe::parse_with(&text, settings).with_context(named)
+    let recipe = Recipe::parse_with(&text, settings);
+    match file {
+        Some(path) => recipe.with_context(|| path.display().to_string()),
+        None => Ok(recipe?),
+    }
 }
 
-fn device(device: args::Device) -> DeviceKind {
-    match device {
-        args::Device::Cpu => DeviceKind::Cpu,
-        args::Device::Cuda => DeviceKind::Cuda,
-        args::Device::Wgpu => DeviceKind::Wgpu,
+fn device(device: args::Device) -> Result<DeviceKind> {
+    let (kind, feature, built) = match device {
+        args::Device::Cpu => return Ok(DeviceKind::Cpu),
+        args::Device::Cuda => (DeviceKind::Cuda, "cuda", cfg!(feature = "cuda")),
+        args::Device::Wgpu => (DeviceKind::Wgpu, "wgpu", cfg!(feature = "wgpu")),
+    };
+    if !built {
+        return Err(Usage(format!("this build cannot train on {feature}: build it with --features {feature}, or leave --device out")).into());
     }
+    Ok(kind)
 }

@@ -130,11 +130,11 @@ pub(crate) fn open(root: &Path, options: &OpenOptions) -> Result<Dataset, DataEr
         return Err(DataError::NoClasses { path: root.into(), count: loose.len() });
     }
     if !loose.is_empty() {
-        warnings.push(format!("{} images lie outside the class folders and were set aside: {}", loose.len(), some_of(&loose, 3)));
+        warnings.push(format!("set aside, as they lie outside the class folders: {}", some_of(&loose, 3)));
     }
     if !listing.others.is_empty() {
         let names: Vec<String> = listing.others.iter().map(|p| p.display().to_string()).collect();
-        warnings.push(format!("{} files are no images by their name and were left out: {}", names.len(), some_of(&names, 3)));
+        warnings.push(format!("left out, as their names are not those of image files: {}", some_of(&names, 3)));
     }
     warnings.extend(empty_class_folders(root, layout, &placed.iter().map(|p| p.1.as_str()).collect()));
     let classes = classes_of(root, placed.iter().map(|p| p.1.as_str()), options)?;

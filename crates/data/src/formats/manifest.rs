@@ -27,6 +27,10 @@ pub(crate) fn open(path: &Path, options: &OpenOptions) -> Result<Dataset, DataEr
     let mut reader = csv::ReaderBuilder::new().delimiter(delimiter).trim(csv::Trim::All).from_path(path).map_err(csv_error)?;
     let header: Vec<String> =
         reader.headers().map_err(csv_error)?.iter().map(|h| h.trim_start_matches('\u{feff}').trim().to_string()).collect();
+    if header.iter().all(String::is_empty) {
+        let message = "it is empty: expected a header with the columns path and label, then one row a picture".into();
+        return Err(DataError::Layout { path: path.into(), message });
+    }
     let columns = Columns::find(path, header, options)?;
     let mut rows = Vec::new();
     for record in reader.records() {
@@ -79,7 +83,7 @@ impl Columns {
         };
         let either = |names: &[&str]| names.join(", ");
         let path = pick(&options.path_column, &PATH_COLUMNS)?
-            .ok_or_else(|| lacking(format!("for the file (one of {})", either(&PATH_COLUMNS))))?;
+            .ok_or_else(|| lacking(format!("for the file (one of {}; or name it with --path-column)", either(&PATH_COLUMNS))))?;
         let label = pick(&options.label_column, &LABEL_COLUMNS)?;
         let soft: Vec<(String, usize)> = header
             .iter()
@@ -87,7 +91,7 @@ impl Columns {
             .filter_map(|(i, h)| h.strip_prefix(SOFT_PREFIX).map(str::trim).filter(|c| !c.is_empty()).map(|c| (c.to_string(), i)))
             .collect();
         if label.is_none() && soft.is_empty() {
-            return Err(lacking(format!("for the label (one of {}, or p:CLASS for probabilities)", either(&LABEL_COLUMNS))));
+            return Err(lacking(format!("for the label (one of {}, or p:CLASS for probabilities; or name it with --label-column)", either(&LABEL_COLUMNS))));
         }
         let split = pick(&options.split_column, &["split"])?;
         let group = pick(&options.group_column, &["group"])?;
@@ -225,10 +229,10 @@ fn assemble(path: &Path, root: &Path, columns: &Columns, rows: Vec<Row>, options
     }
     warnings.extend(missing.finish(path, root, samples.len())?);
     if !repeated.is_empty() {
-        warnings.push(format!("{} rows repeat an earlier one and were left out: {}", repeated.len(), some_of(&repeated, 5)));
+        warnings.push(format!("left out, as they repeat an earlier row: {}", some_of(&repeated, 5)));
     }
     if unlabelled > 0 {
-        warnings.push(format!("{unlabelled} rows have no label"));
+        warnings.push(format!("rows without a label: {unlabelled}"));
     }
     Ok(Dataset { name: name_of(path), root: root.into(), classes, samples, warnings })
 }

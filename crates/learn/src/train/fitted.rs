@@ -23,6 +23,7 @@ pub(super) fn run(context: &mut Context<'_>, run: &Path) -> Result<(RunFolder, O
     let screened = context.phase("reading images", || {
         screen::screen(context.dataset, &context.samples(), context.recipe.network.background, context.progress, context.stop)
     })?;
+    context.tell_set_aside(&screened.failed);
     let plan = Plan::draw(context.dataset, &screened.usable, &context.recipe)?;
     let start = starting_point(context, &plan, &screened)?;
     let network = &mut context.recipe.network;
@@ -128,6 +129,7 @@ pub(crate) fn range_test(context: &Context<'_>) -> Result<LrRange, LearnError> {
     let screened = context.phase("reading images", || {
         screen::screen(context.dataset, &context.samples(), context.recipe.network.background, context.progress, context.stop)
     })?;
+    context.tell_set_aside(&screened.failed);
     let plan = Plan::draw(context.dataset, &screened.usable, &context.recipe)?;
     let start = starting_point(context, &plan, &screened)?;
     let begin = first_weights(context, &start, &plan, "range test")?;

@@ -19,6 +19,7 @@ pub(super) fn run(context: &mut Context<'_>, run: &Path) -> Result<(RunFolder, O
         let cache = context.options.cache.as_deref();
         features::extract(context.dataset, &context.samples(), &backbone, cache, context.progress, context.stop)
     })?;
+    context.tell_set_aside(&rows.failed);
     let plan = Plan::draw(context.dataset, &rows.indices, &context.recipe)?;
     let outcome = context.phase("probe", || probe(context, &backbone, &rows, plan))?;
     Ok((folder, outcome))

@@ -129,20 +129,24 @@ impl Conv {
         };
         dx.par_chunks_mut(w * c).enumerate().for_each(|(line, row)| {
             let (n, y) = (line / h, line % h);
-            vectorized(|| {
-                for ky in 0..window.kernel[0] {
-                    let Some(oy) = target(0, y, ky, oh) else { continue };
-                    let source = &dy[(n * oh + oy) * ow * c..][..ow * c];
-                    for kx in 0..window.kernel[1] {
-                        let tap = &by_tap[(ky * window.kernel[1] + kx) * c..][..c];
-                        for (x, pixel) in row.chunks_exact_mut(c).enumerate() {
-                            if let Some(ox) = target(1, x, kx, ow) {
-                                multiply_add(pixel, &source[ox * c..(ox + 1) * c], tap);
-                            }
+            for ky in 0..window.kernel[0] {
+                let Some(oy) = target(0, y, ky, oh) else { continue };
+                let source = &dy[(n * oh + oy) * ow * c..][..ow * c];
+                for kx in 0..window.kernel[1] {
+                    let tap = &by_tap[(ky * window.kernel[1] + kx) * c..][..c];
+                    // The columns that this tap reaches lie `stride` apart, their outputs side by side.
+                    let columns = (0..w).filter_map(|x| target(1, x, kx, ow).map(|ox| (x, ox)));
+                    let (mut start, mut count) = ((0, 0), 0);
+                    for (x, ox) in columns {
+                        if count == 0 {
+                            start = (x, ox);
                         }
+                        count += 1;
                     }
+                    let row = &mut row[start.0 * c..];
+                    vectorized(gather_row, Gather { row, step: window.stride[1], source: &source[start.1 * c..], tap, count });
                 }
-            });
+            }
         });
         dx
     }
@@ -241,40 +245,125 @@ impl Conv {
     }
 
     fn depthwise_weight_gradient(&self, dy: &[f32], x: &[f32], images: usize) -> Vec<f32> {
-        let ([h, w], [oh, ow], c, window) = (self.shape.input, self.shape.output, self.out, self.shape.window);
-        let mut dw = vec![0.0; self.taps() * c];
-        let source = |axis: usize, out: usize, tap: usize, size: usize| {
-            (out * window.stride[axis] + tap * window.dilation[axis]).checked_sub(window.padding[axis]).filter(|&at| at < size)
-        };
-        vectorized(|| {
-            for n in 0..images {
-                for oy in 0..oh {
-                    let gradient = &dy[(n * oh + oy) * ow * c..][..ow * c];
-                    for ky in 0..window.kernel[0] {
-                        let Some(y) = source(0, oy, ky, h) else { continue };
-                        let line = &x[(n * h + y) * w * c..][..w * c];
-                        for (ox, g) in gradient.chunks_exact(c).enumerate() {
-                            for kx in 0..window.kernel[1] {
-                                if let Some(x) = source(1, ox, kx, w) {
-                                    let tap = (ky * window.kernel[1] + kx) * c;
-                                    multiply_add(&mut dw[tap..tap + c], g, &line[x * c..(x + 1) * c]);
-                                }
-                            }
-                        }
-                    }
+        let mut dw = vec![0.0; self.taps() * self.out];
+        let [h, oh] = [self.shape.input[0], self.shape.output[0]];
+        let (line, out_line) = (self.shape.input[1] * self.out, self.shape.output[1] * self.out);
+        let w = self.shape.window;
+        for row in 0..images * oh {
+            for ky in 0..w.kernel[0] {
+                let at = (row % oh * w.stride[0] + ky * w.dilation[0]).checked_sub(w.padding[0]).filter(|&y| y < h);
+                let Some(y) = at else { continue };
+                let meeting = Meeting {
+                    dy: &dy[row * out_line..][..out_line],
+                    x: &x[(row / oh * h + y) * line..][..line],
+                    dw: &mut dw[ky * w.kernel[1] * self.out..][..w.kernel[1] * self.out],
+                    channels: self.out,
+                    shape: &self.shape,
+                };
+                match w.kernel[1] {
+                    3 => vectorized(meet::<3>, meeting),
+                    5 => vectorized(meet::<5>, meeting),
+                    7 => vectorized(meet::<7>, meeting),
+                    _ => meeting.meet_any(),
                 }
             }
-        });
+        }
         dw
     }
 }
 
-/// `sum += a × b`, value by value.
+/// Some columns of a row gather from the outputs side by side: every `step`-th pixel of `row` `+= source × tap`.
+struct Gather<'a> {
+    row: &'a mut [f32],
+    step: usize,
+    source: &'a [f32],
+    tap: &'a [f32],
+    count: usize,
+}
+
 #[inline(always)]
-fn multiply_add(sum: &mut [f32], a: &[f32], b: &[f32]) {
-    for ((s, &a), &b) in sum.iter_mut().zip(a).zip(b) {
-        *s += a * b;
+fn gather_row(g: Gather<'_>) {
+    let c = g.tap.len();
+    for (pixel, source) in g.row.chunks_mut(g.step * c).zip(g.source.chunks_exact(c)).take(g.count) {
+        for ((d, &s), &t) in pixel[..c].iter_mut().zip(source).zip(g.tap) {
+            *d += s * t;
+        }
     }
+}
+
+/// A row of output gradients meets a row of inputs: their products are the gradients of one row of taps, `[KW, C]`.
+struct Meeting<'a> {
+    dy: &'a [f32],
+    x: &'a [f32],
+    dw: &'a mut [f32],
+    channels: usize,
+    shape: &'a ConvShape,
+}
+
+impl Meeting<'_> {
+    #[inline(always)]
+    fn source(&self, ox: usize, kx: usize) -> Option<usize> {
+        let w = &self.shape.window;
+        (ox * w.stride[1] + kx * w.dilation[1]).checked_sub(w.padding[1]).filter(|&x| x < self.shape.input[1])
+    }
+
+    fn meet_any(self) {
+        let c = self.channels;
+        for (ox, dy) in self.dy.chunks_exact(c).enumerate() {
+            for kx in 0..self.shape.window.kernel[1] {
+                if let Some(x) = self.source(ox, kx) {
+                    let products = dy.iter().zip(&self.x[x * c..(x + 1) * c]);
+                    self.dw[kx * c..(kx + 1) * c].iter_mut().zip(products).for_each(|(d, (&a, &b))| *d += a * b);
+                }
+            }
+        }
+    }
+}
+
+#[inline(always)]
+fn meet<const K: usize>(mut m: Meeting<'_>) {
+    let mut c = 0;
+    while c < m.channels {
+        c += match m.channels - c {
+            16.. => meet_block::<K, 16>(&mut m, c),
+            8.. => meet_block::<K, 8>(&mut m, c),
+            _ => meet_block::<K, 1>(&mut m, c),
+        };
+    }
+}
+
+/// `W` channels from `c`, the sums of all taps in registers.
+#[inline(always)]
+fn meet_block<const K: usize, const W: usize>(m: &mut Meeting<'_>, c: usize) -> usize {
+    let channels = m.channels;
+    let mut sums = [[0.0f32; W]; K];
+    for ox in 0..m.shape.output[1] {
+        let mut dy = [0.0f32; W];
+        dy.copy_from_slice(&m.dy[ox * channels + c..][..W]);
+        // Inside the image the taps lie side by side; at its edges some are missing.
+        if let (Some(first), Some(_)) = (m.source(ox, 0), m.source(ox, K - 1)) {
+            let step = m.shape.window.dilation[1] * channels;
+            for (kx, sum) in sums.iter_mut().enumerate() {
+                let x = &m.x[first * channels + kx * step + c..][..W];
+                for i in 0..W {
+                    sum[i] += dy[i] * x[i];
+                }
+            }
+        } else {
+            for (kx, sum) in sums.iter_mut().enumerate() {
+                if let Some(x) = m.source(ox, kx) {
+                    let x = &m.x[x * channels + c..][..W];
+                    for i in 0..W {
+                        sum[i] += dy[i] * x[i];
+                    }
+                }
+            }
+        }
+    }
+    for (kx, sum) in sums.iter().enumerate() {
+        m.dw[kx * channels + c..][..W].iter_mut().zip(sum).for_each(|(d, s)| *d += s);
+    }
+    W
 }
 
 /// Sums of the columns of `[rows, columns]`: the gradient by a bias.
@@ -284,13 +373,20 @@ pub(super) fn column_sums(dy: &[f32], columns: usize) -> Vec<f32> {
         .par_chunks(ROWS * columns)
         .map(|rows| {
             let mut sum = vec![0.0f32; columns];
-            vectorized(|| rows.chunks_exact(columns).for_each(|row| sum.iter_mut().zip(row).for_each(|(s, &v)| *s += v)));
+            vectorized(add_rows, (&mut sum[..], rows));
             sum
         })
         .collect();
     let mut total = vec![0.0f64; columns];
     parts.iter().for_each(|part| total.iter_mut().zip(part).for_each(|(t, &p)| *t += f64::from(p)));
     total.into_iter().map(|t| t as f32).collect()
+}
+
+#[inline(always)]
+fn add_rows((sum, rows): (&mut [f32], &[f32])) {
+    for row in rows.chunks_exact(sum.len().max(1)) {
+        sum.iter_mut().zip(row).for_each(|(s, &v)| *s += v);
+    }
 }
 
 /// `[major, a, b] -> [major, b, a]`.

@@ -8,33 +8,98 @@ fn rows_a_task(channels: usize) -> usize {
     (1 << 16) / channels.max(1) + 1
 }
 
+/// Calls `$block::<W>(args, first channel)` for blocks of channels that fit the vectors, so that sums stay in registers.
+macro_rules! by_channel_blocks {
+    ($channels:expr, $block:ident, $args:expr) => {
+        let mut c = 0;
+        while c < $channels {
+            c += match $channels - c {
+                32.. => $block::<32>($args, c),
+                16.. => $block::<16>($args, c),
+                8.. => $block::<8>($args, c),
+                _ => $block::<1>($args, c),
+            };
+        }
+    };
+}
+
+/// `W` values from `at`.
+#[inline(always)]
+fn load<const W: usize>(from: &[f32], at: usize) -> [f32; W] {
+    let mut values = [0.0; W];
+    values.copy_from_slice(&from[at..at + W]);
+    values
+}
+
 /// Mean and biased variance of each channel, in one pass: sums of distances from the first row.
 pub(super) fn statistics(x: &[f32], channels: usize) -> (Vec<f32>, Vec<f32>) {
     let Some(origin) = x.get(..channels) else { return (vec![0.0; channels], vec![0.0; channels]) };
-    let parts: Vec<(Vec<f32>, Vec<f32>)> = x
+    let parts: Vec<Sums> = x
         .par_chunks(rows_a_task(channels) * channels)
-        .map(|rows| {
-            let (mut sums, mut squares) = (vec![0.0f32; channels], vec![0.0f32; channels]);
-            vectorized(|| {
-                for row in rows.chunks_exact(channels) {
-                    for (((s, q), &v), &o) in sums.iter_mut().zip(&mut squares).zip(row).zip(origin) {
-                        let d = v - o;
-                        *s += d;
-                        *q += d * d;
-                    }
-                }
-            });
-            (sums, squares)
+        .map(|x| {
+            let mut sums = Sums::new(channels);
+            vectorized(distances, Distances { x, origin, sums: &mut sums });
+            sums
         })
         .collect();
     let rows = (x.len() / channels) as f64;
-    let total = |pick: fn(&(Vec<f32>, Vec<f32>)) -> &Vec<f32>, c: usize| parts.iter().map(|p| f64::from(pick(p)[c])).sum::<f64>() / rows;
-    (0..channels)
-        .map(|c| {
-            let (mean, square) = (total(|p| &p.0, c), total(|p| &p.1, c));
-            ((mean + f64::from(origin[c])) as f32, (square - mean * mean).max(0.0) as f32)
-        })
-        .unzip()
+    let total = Sums::total(&parts, channels);
+    let moments = total.into_iter().zip(origin).map(|((sum, square), &o)| {
+        let (mean, square) = (sum / rows, square / rows);
+        ((mean + f64::from(o)) as f32, (square - mean * mean).max(0.0) as f32)
+    });
+    moments.unzip()
+}
+
+/// Two sums a channel.
+struct Sums {
+    first: Vec<f32>,
+    second: Vec<f32>,
+}
+
+impl Sums {
+    fn new(channels: usize) -> Self {
+        Self { first: vec![0.0; channels], second: vec![0.0; channels] }
+    }
+
+    fn total(parts: &[Self], channels: usize) -> Vec<(f64, f64)> {
+        let mut total = vec![(0.0, 0.0); channels];
+        for part in parts {
+            for (t, (&a, &b)) in total.iter_mut().zip(part.first.iter().zip(&part.second)) {
+                *t = (t.0 + f64::from(a), t.1 + f64::from(b));
+            }
+        }
+        total
+    }
+}
+
+struct Distances<'a> {
+    x: &'a [f32],
+    origin: &'a [f32],
+    sums: &'a mut Sums,
+}
+
+#[inline(always)]
+fn distances(mut d: Distances<'_>) {
+    let channels = d.origin.len();
+    by_channel_blocks!(channels, distances_block, &mut d);
+}
+
+#[inline(always)]
+fn distances_block<const W: usize>(d: &mut Distances<'_>, c: usize) -> usize {
+    let origin: [f32; W] = load(d.origin, c);
+    let (mut sums, mut squares) = ([0.0f32; W], [0.0f32; W]);
+    for row in d.x.chunks_exact(d.origin.len()) {
+        let x: [f32; W] = load(row, c);
+        for i in 0..W {
+            let distance = x[i] - origin[i];
+            sums[i] += distance;
+            squares[i] += distance * distance;
+        }
+    }
+    d.sums.first[c..c + W].copy_from_slice(&sums);
+    d.sums.second[c..c + W].copy_from_slice(&squares);
+    W
 }
 
 /// What the way back needs of the way there.
@@ -50,91 +115,159 @@ pub(super) struct Norm {
     pub(super) by_batch: bool,
 }
 
+/// `x * scale + shift`, and its bounds.
+struct Line {
+    scale: Vec<f32>,
+    shift: Vec<f32>,
+    low: f32,
+    high: f32,
+}
+
 impl Norm {
-    /// `x * scale + shift`.
-    fn line(&self) -> (Vec<f32>, Vec<f32>) {
+    fn line(&self) -> Line {
         let scale: Vec<f32> = self.gamma.iter().zip(&self.inverse).map(|(g, i)| g * i).collect();
         let shift = self.beta.iter().zip(&self.mean).zip(&scale).map(|((b, m), s)| b - m * s).collect();
-        (scale, shift)
-    }
-
-    fn bounds(&self) -> (f32, f32) {
-        self.clamp.map_or((f32::NEG_INFINITY, f32::INFINITY), |c| (c.low, c.high))
+        let (low, high) = self.clamp.map_or((f32::NEG_INFINITY, f32::INFINITY), |c| (c.low, c.high));
+        Line { scale, shift, low, high }
     }
 
     pub(super) fn forward(&self, x: &[f32]) -> Vec<f32> {
-        let channels = self.gamma.len();
-        let (scale, shift) = self.line();
-        let (low, high) = self.bounds();
+        let line = self.line();
         let mut y = vec![0.0; x.len()];
-        let task = rows_a_task(channels) * channels;
-        y.par_chunks_mut(task).zip(x.par_chunks(task)).for_each(|(y, x)| {
-            vectorized(|| {
-                for (y, x) in y.chunks_exact_mut(channels).zip(x.chunks_exact(channels)) {
-                    for (((y, &x), &a), &b) in y.iter_mut().zip(x).zip(&scale).zip(&shift) {
-                        let v = x * a + b;
-                        // Written so that NaN passes through.
-                        let v = if v < low { low } else { v };
-                        *y = if v > high { high } else { v };
-                    }
-                }
-            });
-        });
+        let task = rows_a_task(self.gamma.len()) * self.gamma.len();
+        y.par_chunks_mut(task).zip(x.par_chunks(task)).for_each(|(y, x)| vectorized(there, There { y, x, line: &line }));
         y
     }
 
     /// Gradients by the input, by gamma and by beta.
     pub(super) fn backward(&self, x: &[f32], dy: &[f32]) -> (Vec<f32>, Vec<f32>, Vec<f32>) {
         let channels = self.gamma.len();
-        let (scale, shift) = self.line();
-        let (low, high) = self.bounds();
+        let line = self.line();
         let task = rows_a_task(channels) * channels;
         // Σ dz and Σ dz (x - mean), where dz is dy inside the bounds.
-        let parts: Vec<(Vec<f32>, Vec<f32>)> = x
+        let parts: Vec<Sums> = x
             .par_chunks(task)
             .zip(dy.par_chunks(task))
             .map(|(x, dy)| {
-                let (mut sums, mut products) = (vec![0.0f32; channels], vec![0.0f32; channels]);
-                vectorized(|| {
-                    for (x, dy) in x.chunks_exact(channels).zip(dy.chunks_exact(channels)) {
-                        let row = x.iter().zip(dy).zip(&scale).zip(&shift).zip(&self.mean);
-                        for (((((&x, &dy), &a), &b), &m), (s, p)) in row.zip(sums.iter_mut().zip(&mut products)) {
-                            let v = x * a + b;
-                            let dz = if v > low && v < high { dy } else { 0.0 };
-                            *s += dz;
-                            *p += dz * (x - m);
-                        }
-                    }
-                });
-                (sums, products)
+                let mut sums = Sums::new(channels);
+                vectorized(products, Products { x, dy, mean: &self.mean, line: &line, sums: &mut sums });
+                sums
             })
             .collect();
-        let total = |pick: fn(&(Vec<f32>, Vec<f32>)) -> &Vec<f32>, c: usize| parts.iter().map(|p| f64::from(pick(p)[c])).sum::<f64>();
-        let sums: Vec<f64> = (0..channels).map(|c| total(|p| &p.0, c)).collect();
-        let dgamma: Vec<f32> = (0..channels).map(|c| (total(|p| &p.1, c) * f64::from(self.inverse[c])) as f32).collect();
+        let total = Sums::total(&parts, channels);
+        let dgamma: Vec<f32> = total.iter().zip(&self.inverse).map(|(t, &i)| (t.1 * f64::from(i)) as f32).collect();
         // dx = scale (dz - Σdz / M - x̂ Σ(dz x̂) / M) = scale dz + slope (x - mean) + offset.
         let rows = (x.len() / channels.max(1)) as f64;
         let (mut slope, mut offset) = (vec![0.0f32; channels], vec![0.0f32; channels]);
         if self.by_batch {
             for c in 0..channels {
-                let (a, i) = (f64::from(scale[c]), f64::from(self.inverse[c]));
+                let (a, i) = (f64::from(line.scale[c]), f64::from(self.inverse[c]));
                 slope[c] = (-a * i * f64::from(dgamma[c]) / rows) as f32;
-                offset[c] = (-a * sums[c] / rows) as f32;
+                offset[c] = (-a * total[c].0 / rows) as f32;
             }
         }
         let mut dx = vec![0.0; x.len()];
-        dx.par_chunks_mut(task).zip(x.par_chunks(task)).zip(dy.par_chunks(task)).for_each(|((dx, x), dy)| {
-            vectorized(|| {
-                for ((dx, x), dy) in dx.chunks_exact_mut(channels).zip(x.chunks_exact(channels)).zip(dy.chunks_exact(channels)) {
-                    let row = x.iter().zip(dy).zip(&scale).zip(&shift).zip(&self.mean).zip(slope.iter().zip(&offset));
-                    for ((((((&x, &dy), &a), &b), &m), (&s, &o)), dx) in row.zip(dx) {
-                        let v = x * a + b;
-                        let dz = if v > low && v < high { dy } else { 0.0 };
-                        *dx = dz * a + ((x - m) * s + o);
-                    }
-                }
-            });
-        });
-        (dx, dgamma, sums.into_iter().map(|s| s as f32).collect())
+        let tasks = dx.par_chunks_mut(task).zip(x.par_chunks(task)).zip(dy.par_chunks(task));
+        let (mean, line, slope, offset) = (&self.mean, &line, &slope, &offset);
+        tasks.for_each(|((dx, x), dy)| vectorized(back, Back { dx, x, dy, mean, line, slope, offset }));
+        (dx, dgamma, total.into_iter().map(|t| t.0 as f32).collect())
     }
+}
+
+struct There<'a> {
+    y: &'a mut [f32],
+    x: &'a [f32],
+    line: &'a Line,
+}
+
+#[inline(always)]
+fn there(mut t: There<'_>) {
+    let channels = t.line.scale.len();
+    by_channel_blocks!(channels, there_block, &mut t);
+}
+
+#[inline(always)]
+fn there_block<const W: usize>(t: &mut There<'_>, c: usize) -> usize {
+    let (scale, shift): ([f32; W], [f32; W]) = (load(&t.line.scale, c), load(&t.line.shift, c));
+    let (channels, low, high) = (t.line.scale.len(), t.line.low, t.line.high);
+    for (y, x) in t.y.chunks_exact_mut(channels).zip(t.x.chunks_exact(channels)) {
+        let x: [f32; W] = load(x, c);
+        let mut out = [0.0f32; W];
+        for i in 0..W {
+            // Written so that NaN passes through.
+            let v = x[i] * scale[i] + shift[i];
+            let v = if v < low { low } else { v };
+            out[i] = if v > high { high } else { v };
+        }
+        y[c..c + W].copy_from_slice(&out);
+    }
+    W
+}
+
+struct Products<'a> {
+    x: &'a [f32],
+    dy: &'a [f32],
+    mean: &'a [f32],
+    line: &'a Line,
+    sums: &'a mut Sums,
+}
+
+#[inline(always)]
+fn products(mut p: Products<'_>) {
+    let channels = p.mean.len();
+    by_channel_blocks!(channels, products_block, &mut p);
+}
+
+#[inline(always)]
+fn products_block<const W: usize>(p: &mut Products<'_>, c: usize) -> usize {
+    let (scale, shift): ([f32; W], [f32; W]) = (load(&p.line.scale, c), load(&p.line.shift, c));
+    let (mean, channels, low, high): ([f32; W], _, _, _) = (load(p.mean, c), p.mean.len(), p.line.low, p.line.high);
+    let (mut sums, mut products) = ([0.0f32; W], [0.0f32; W]);
+    for (x, dy) in p.x.chunks_exact(channels).zip(p.dy.chunks_exact(channels)) {
+        let (x, dy): ([f32; W], [f32; W]) = (load(x, c), load(dy, c));
+        for i in 0..W {
+            let v = x[i] * scale[i] + shift[i];
+            let dz = if v > low && v < high { dy[i] } else { 0.0 };
+            sums[i] += dz;
+            products[i] += dz * (x[i] - mean[i]);
+        }
+    }
+    p.sums.first[c..c + W].copy_from_slice(&sums);
+    p.sums.second[c..c + W].copy_from_slice(&products);
+    W
+}
+
+struct Back<'a> {
+    dx: &'a mut [f32],
+    x: &'a [f32],
+    dy: &'a [f32],
+    mean: &'a [f32],
+    line: &'a Line,
+    slope: &'a [f32],
+    offset: &'a [f32],
+}
+
+#[inline(always)]
+fn back(mut b: Back<'_>) {
+    let channels = b.mean.len();
+    by_channel_blocks!(channels, back_block, &mut b);
+}
+
+#[inline(always)]
+fn back_block<const W: usize>(b: &mut Back<'_>, c: usize) -> usize {
+    let (scale, shift): ([f32; W], [f32; W]) = (load(&b.line.scale, c), load(&b.line.shift, c));
+    let (slope, offset): ([f32; W], [f32; W]) = (load(b.slope, c), load(b.offset, c));
+    let (mean, channels, low, high): ([f32; W], _, _, _) = (load(b.mean, c), b.mean.len(), b.line.low, b.line.high);
+    let rows = b.x.chunks_exact(channels).zip(b.dy.chunks_exact(channels));
+    for (dx, (x, dy)) in b.dx.chunks_exact_mut(channels).zip(rows) {
+        let (x, dy): ([f32; W], [f32; W]) = (load(x, c), load(dy, c));
+        let mut out = [0.0f32; W];
+        for i in 0..W {
+            let v = x[i] * scale[i] + shift[i];
+            let dz = if v > low && v < high { dy[i] } else { 0.0 };
+            out[i] = dz * scale[i] + ((x[i] - mean[i]) * slope[i] + offset[i]);
+        }
+        dx[c..c + W].copy_from_slice(&out);
+    }
+    W
 }

@@ -43,27 +43,30 @@ pub(super) fn global_average_gradient(dy: &[f32], pixels: usize, channels: usize
 
 pub(super) fn clamp(x: &[f32], clamp: Clamp) -> Vec<f32> {
     let mut y = vec![0.0; x.len()];
-    y.par_chunks_mut(CHUNK).zip(x.par_chunks(CHUNK)).for_each(|(y, x)| {
-        vectorized(|| {
-            for (y, &v) in y.iter_mut().zip(x) {
-                // Written so that NaN passes through.
-                let v = if v < clamp.low { clamp.low } else { v };
-                *y = if v > clamp.high { clamp.high } else { v };
-            }
-        });
-    });
+    y.par_chunks_mut(CHUNK).zip(x.par_chunks(CHUNK)).for_each(|(y, x)| vectorized(clamp_chunk, (y, x, clamp)));
     y
+}
+
+#[inline(always)]
+fn clamp_chunk((y, x, clamp): (&mut [f32], &[f32], Clamp)) {
+    for (y, &v) in y.iter_mut().zip(x) {
+        // Written so that NaN passes through.
+        let v = if v < clamp.low { clamp.low } else { v };
+        *y = if v > clamp.high { clamp.high } else { v };
+    }
 }
 
 /// From the clamped values: the gradient where they lie inside the bounds.
 pub(super) fn clamp_gradient(y: &[f32], dy: &[f32], clamp: Clamp) -> Vec<f32> {
     let mut dx = vec![0.0; y.len()];
-    dx.par_chunks_mut(CHUNK).zip(y.par_chunks(CHUNK)).zip(dy.par_chunks(CHUNK)).for_each(|((dx, y), dy)| {
-        vectorized(|| {
-            for ((dx, &y), &dy) in dx.iter_mut().zip(y).zip(dy) {
-                *dx = if y > clamp.low && y < clamp.high { dy } else { 0.0 };
-            }
-        });
-    });
+    let tasks = dx.par_chunks_mut(CHUNK).zip(y.par_chunks(CHUNK)).zip(dy.par_chunks(CHUNK));
+    tasks.for_each(|((dx, y), dy)| vectorized(clamp_gradient_chunk, (dx, y, dy, clamp)));
     dx
+}
+
+#[inline(always)]
+fn clamp_gradient_chunk((dx, y, dy, clamp): (&mut [f32], &[f32], &[f32], Clamp)) {
+    for ((dx, &y), &dy) in dx.iter_mut().zip(y).zip(dy) {
+        *dx = if y > clamp.low && y < clamp.high { dy } else { 0.0 };
+    }
 }
