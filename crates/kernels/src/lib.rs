@@ -33,4 +33,4 @@ pub use layout::{nchw_to_nhwc, nhwc_to_nchw};
 pub use normalise::{layer_norm, softmax};
 pub use pack::{Matrix, PackedB};
 pub use pool::{PoolShape, average_pool, global_average, max_pool, max_pool_with_argmax};
-pub use vectorize::vectorized;
+pub use vectorize::{Loops, vectorized};

@@ -2,31 +2,40 @@
 
 use crate::dispatch::{Isa, Kernel, Simd};
 
-struct Call<F, A>(F, A);
+/// Loops over slices.
+pub trait Loops {
+    /// Runs them. Implementations must be marked `#[inline(always)]`, and so must the functions they call: only what is compiled into the
+    /// caller uses its instructions (anything else is right, but slow).
+    fn run(self);
+}
 
-impl<A, T, F: FnOnce(A) -> T> Kernel for Call<F, A> {
-    type Output = T;
+struct Plain<L>(L);
+
+impl<L: Loops> Kernel for Plain<L> {
+    type Output = ();
 
     #[inline(always)]
-    fn run<S: Simd>(self, _: S) -> T {
-        (self.0)(self.1)
+    fn run<S: Simd>(self, _: S) {
+        self.0.run();
     }
 }
 
-/// Calls `f(args)` compiled for the best instruction set of this processor: its loops use its vectors. `f` must be the name of a function
-/// marked `#[inline(always)]` (a closure may be compiled on its own, for any processor: right, but slow).
+/// Runs `loops` compiled for the best instruction set of this processor: they use its vectors.
 ///
 /// ```
-/// #[inline(always)]
-/// fn add_one(values: &mut [f32]) {
-///     values.iter_mut().for_each(|v| *v += 1.0);
+/// struct AddOne<'a>(&'a mut [f32]);
+///
+/// impl kernels::Loops for AddOne<'_> {
+///     #[inline(always)]
+///     fn run(self) {
+///         self.0.iter_mut().for_each(|v| *v += 1.0);
+///     }
 /// }
 ///
 /// let mut values = [0.0f32; 8];
-/// kernels::vectorized(add_one, &mut values[..]);
+/// kernels::vectorized(AddOne(&mut values));
 /// assert_eq!(values, [1.0; 8]);
 /// ```
-#[inline]
-pub fn vectorized<A, T>(f: impl FnOnce(A) -> T, args: A) -> T {
-    Isa::best().run(Call(f, args))
+pub fn vectorized(loops: impl Loops) {
+    Isa::best().run(Plain(loops));
 }

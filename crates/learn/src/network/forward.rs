@@ -148,7 +148,10 @@ impl Step<'_> {
 
     fn weight(&self, index: usize) -> Result<Tensor<1>, String> {
         let parameter = self.node.parameters.get(index).ok_or("a parameter is missing from the node")?;
-        self.leaves.get(&parameter.name).cloned().ok_or_else(|| format!("weight {:?} is missing; load it or initialise it first", parameter.name))
+        self.leaves
+            .get(&parameter.name)
+            .cloned()
+            .ok_or_else(|| format!("weight {:?} is missing; load it or initialise it first", parameter.name))
     }
 
     fn bias(&self, present: bool) -> Result<Option<Tensor<1>>, String> {
@@ -225,9 +228,7 @@ impl Step<'_> {
                 statistics.push((self.index, batch));
                 y
             }
-            Mode::Training { .. } | Mode::Inference => {
-                ops::batch_norm_by_running(x, b, [gamma, beta, self.weight(2)?, self.weight(3)?])?
-            }
+            Mode::Training { .. } | Mode::Inference => ops::batch_norm_by_running(x, b, [gamma, beta, self.weight(2)?, self.weight(3)?])?,
         };
         match self.clamp {
             Some(clamp) => Ok(each!(y, t => cpu::clamp(t, clamp))),

@@ -83,12 +83,7 @@ pub(super) struct BatchStatistics {
 }
 
 /// Normalises by the batch.
-pub(super) fn batch_norm_by_batch(
-    x: Value,
-    b: &BatchNorm,
-    gamma: Tensor<1>,
-    beta: Tensor<1>,
-) -> Result<(Value, BatchStatistics), String> {
+pub(super) fn batch_norm_by_batch(x: Value, b: &BatchNorm, gamma: Tensor<1>, beta: Tensor<1>) -> Result<(Value, BatchStatistics), String> {
     let eps = f64::from(b.eps);
     let (value, mean, variance, count) = match x {
         Value::Vector(t) => {

@@ -1,7 +1,7 @@
 //! Convolutions forward and back, on slices: feature maps `[N, H, W, C]`, weights as the graph keeps them, `[O, I / groups, KH, KW]`.
 
 use graph::Conv2d;
-use kernels::{ConvShape, Epilogue, Matrix, PackedB, Window, gemm, gemm_packed, vectorized};
+use kernels::{ConvShape, Epilogue, Loops, Matrix, PackedB, Window, gemm, gemm_packed, vectorized};
 use rayon::prelude::*;
 
 /// Values of a block of patches, at most: it should stay in the second level of cache.
@@ -144,7 +144,7 @@ impl Conv {
                         count += 1;
                     }
                     let row = &mut row[start.0 * c..];
-                    vectorized(gather_row, Gather { row, step: window.stride[1], source: &source[start.1 * c..], tap, count });
+                    vectorized(Gather { row, step: window.stride[1], source: &source[start.1 * c..], tap, count });
                 }
             }
         });
@@ -261,9 +261,9 @@ impl Conv {
                     shape: &self.shape,
                 };
                 match w.kernel[1] {
-                    3 => vectorized(meet::<3>, meeting),
-                    5 => vectorized(meet::<5>, meeting),
-                    7 => vectorized(meet::<7>, meeting),
+                    3 => vectorized(Meet::<3>(meeting)),
+                    5 => vectorized(Meet::<5>(meeting)),
+                    7 => vectorized(Meet::<7>(meeting)),
                     _ => meeting.meet_any(),
                 }
             }
@@ -281,12 +281,14 @@ struct Gather<'a> {
     count: usize,
 }
 
-#[inline(always)]
-fn gather_row(g: Gather<'_>) {
-    let c = g.tap.len();
-    for (pixel, source) in g.row.chunks_mut(g.step * c).zip(g.source.chunks_exact(c)).take(g.count) {
-        for ((d, &s), &t) in pixel[..c].iter_mut().zip(source).zip(g.tap) {
-            *d += s * t;
+impl Loops for Gather<'_> {
+    #[inline(always)]
+    fn run(self) {
+        let c = self.tap.len();
+        for (pixel, source) in self.row.chunks_mut(self.step * c).zip(self.source.chunks_exact(c)).take(self.count) {
+            for ((d, &s), &t) in pixel[..c].iter_mut().zip(source).zip(self.tap) {
+                *d += s * t;
+            }
         }
     }
 }
@@ -320,15 +322,20 @@ impl Meeting<'_> {
     }
 }
 
-#[inline(always)]
-fn meet<const K: usize>(mut m: Meeting<'_>) {
-    let mut c = 0;
-    while c < m.channels {
-        c += match m.channels - c {
-            16.. => meet_block::<K, 16>(&mut m, c),
-            8.. => meet_block::<K, 8>(&mut m, c),
-            _ => meet_block::<K, 1>(&mut m, c),
-        };
+/// With `K` taps in the row.
+struct Meet<'a, const K: usize>(Meeting<'a>);
+
+impl<const K: usize> Loops for Meet<'_, K> {
+    #[inline(always)]
+    fn run(mut self) {
+        let mut c = 0;
+        while c < self.0.channels {
+            c += match self.0.channels - c {
+                16.. => meet_block::<K, 16>(&mut self.0, c),
+                8.. => meet_block::<K, 8>(&mut self.0, c),
+                _ => meet_block::<K, 1>(&mut self.0, c),
+            };
+        }
     }
 }
 
@@ -373,7 +380,7 @@ pub(super) fn column_sums(dy: &[f32], columns: usize) -> Vec<f32> {
         .par_chunks(ROWS * columns)
         .map(|rows| {
             let mut sum = vec![0.0f32; columns];
-            vectorized(add_rows, (&mut sum[..], rows));
+            vectorized(AddRows { sum: &mut sum, rows });
             sum
         })
         .collect();
@@ -382,10 +389,17 @@ pub(super) fn column_sums(dy: &[f32], columns: usize) -> Vec<f32> {
     total.into_iter().map(|t| t as f32).collect()
 }
 
-#[inline(always)]
-fn add_rows((sum, rows): (&mut [f32], &[f32])) {
-    for row in rows.chunks_exact(sum.len().max(1)) {
-        sum.iter_mut().zip(row).for_each(|(s, &v)| *s += v);
+struct AddRows<'a> {
+    sum: &'a mut [f32],
+    rows: &'a [f32],
+}
+
+impl Loops for AddRows<'_> {
+    #[inline(always)]
+    fn run(self) {
+        for row in self.rows.chunks_exact(self.sum.len().max(1)) {
+            self.sum.iter_mut().zip(row).for_each(|(s, &v)| *s += v);
+        }
     }
 }
 

@@ -1,6 +1,6 @@
 //! Batch norm with the activation behind it, forward and back, on `[rows, channels]`.
 
-use kernels::{Clamp, vectorized};
+use kernels::{Clamp, Loops, vectorized};
 use rayon::prelude::*;
 
 /// Rows a task: the split depends on the sizes alone, so that sums do not depend on the number of threads.
@@ -38,7 +38,7 @@ pub(super) fn statistics(x: &[f32], channels: usize) -> (Vec<f32>, Vec<f32>) {
         .par_chunks(rows_a_task(channels) * channels)
         .map(|x| {
             let mut sums = Sums::new(channels);
-            vectorized(distances, Distances { x, origin, sums: &mut sums });
+            vectorized(Distances { x, origin, sums: &mut sums });
             sums
         })
         .collect();
@@ -79,10 +79,12 @@ struct Distances<'a> {
     sums: &'a mut Sums,
 }
 
-#[inline(always)]
-fn distances(mut d: Distances<'_>) {
-    let channels = d.origin.len();
-    by_channel_blocks!(channels, distances_block, &mut d);
+impl Loops for Distances<'_> {
+    #[inline(always)]
+    fn run(mut self) {
+        let channels = self.origin.len();
+        by_channel_blocks!(channels, distances_block, &mut self);
+    }
 }
 
 #[inline(always)]
@@ -135,7 +137,7 @@ impl Norm {
         let line = self.line();
         let mut y = vec![0.0; x.len()];
         let task = rows_a_task(self.gamma.len()) * self.gamma.len();
-        y.par_chunks_mut(task).zip(x.par_chunks(task)).for_each(|(y, x)| vectorized(there, There { y, x, line: &line }));
+        y.par_chunks_mut(task).zip(x.par_chunks(task)).for_each(|(y, x)| vectorized(There { y, x, line: &line }));
         y
     }
 
@@ -150,7 +152,7 @@ impl Norm {
             .zip(dy.par_chunks(task))
             .map(|(x, dy)| {
                 let mut sums = Sums::new(channels);
-                vectorized(products, Products { x, dy, mean: &self.mean, line: &line, sums: &mut sums });
+                vectorized(Products { x, dy, mean: &self.mean, line: &line, sums: &mut sums });
                 sums
             })
             .collect();
@@ -169,7 +171,7 @@ impl Norm {
         let mut dx = vec![0.0; x.len()];
         let tasks = dx.par_chunks_mut(task).zip(x.par_chunks(task)).zip(dy.par_chunks(task));
         let (mean, line, slope, offset) = (&self.mean, &line, &slope, &offset);
-        tasks.for_each(|((dx, x), dy)| vectorized(back, Back { dx, x, dy, mean, line, slope, offset }));
+        tasks.for_each(|((dx, x), dy)| vectorized(Back { dx, x, dy, mean, line, slope, offset }));
         (dx, dgamma, total.into_iter().map(|t| t.0 as f32).collect())
     }
 }
@@ -180,10 +182,12 @@ struct There<'a> {
     line: &'a Line,
 }
 
-#[inline(always)]
-fn there(mut t: There<'_>) {
-    let channels = t.line.scale.len();
-    by_channel_blocks!(channels, there_block, &mut t);
+impl Loops for There<'_> {
+    #[inline(always)]
+    fn run(mut self) {
+        let channels = self.line.scale.len();
+        by_channel_blocks!(channels, there_block, &mut self);
+    }
 }
 
 #[inline(always)]
@@ -212,10 +216,12 @@ struct Products<'a> {
     sums: &'a mut Sums,
 }
 
-#[inline(always)]
-fn products(mut p: Products<'_>) {
-    let channels = p.mean.len();
-    by_channel_blocks!(channels, products_block, &mut p);
+impl Loops for Products<'_> {
+    #[inline(always)]
+    fn run(mut self) {
+        let channels = self.mean.len();
+        by_channel_blocks!(channels, products_block, &mut self);
+    }
 }
 
 #[inline(always)]
@@ -247,10 +253,12 @@ struct Back<'a> {
     offset: &'a [f32],
 }
 
-#[inline(always)]
-fn back(mut b: Back<'_>) {
-    let channels = b.mean.len();
-    by_channel_blocks!(channels, back_block, &mut b);
+impl Loops for Back<'_> {
+    #[inline(always)]
+    fn run(mut self) {
+        let channels = self.mean.len();
+        by_channel_blocks!(channels, back_block, &mut self);
+    }
 }
 
 #[inline(always)]

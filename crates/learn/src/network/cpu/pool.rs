@@ -1,7 +1,7 @@
 //! Pools forward and back, and clamps, on slices.
 
 use graph::Pool2d;
-use kernels::{Clamp, ConvShape, Window, vectorized};
+use kernels::{Clamp, ConvShape, Loops, Window, vectorized};
 use rayon::prelude::*;
 
 const CHUNK: usize = 1 << 16;
@@ -43,16 +43,25 @@ pub(super) fn global_average_gradient(dy: &[f32], pixels: usize, channels: usize
 
 pub(super) fn clamp(x: &[f32], clamp: Clamp) -> Vec<f32> {
     let mut y = vec![0.0; x.len()];
-    y.par_chunks_mut(CHUNK).zip(x.par_chunks(CHUNK)).for_each(|(y, x)| vectorized(clamp_chunk, (y, x, clamp)));
+    y.par_chunks_mut(CHUNK).zip(x.par_chunks(CHUNK)).for_each(|(y, x)| vectorized(ClampChunk { y, x, clamp }));
     y
 }
 
-#[inline(always)]
-fn clamp_chunk((y, x, clamp): (&mut [f32], &[f32], Clamp)) {
-    for (y, &v) in y.iter_mut().zip(x) {
-        // Written so that NaN passes through.
-        let v = if v < clamp.low { clamp.low } else { v };
-        *y = if v > clamp.high { clamp.high } else { v };
+struct ClampChunk<'a> {
+    y: &'a mut [f32],
+    x: &'a [f32],
+    clamp: Clamp,
+}
+
+impl Loops for ClampChunk<'_> {
+    #[inline(always)]
+    fn run(self) {
+        let Clamp { low, high } = self.clamp;
+        for (y, &v) in self.y.iter_mut().zip(self.x) {
+            // Written so that NaN passes through.
+            let v = if v < low { low } else { v };
+            *y = if v > high { high } else { v };
+        }
     }
 }
 
@@ -60,13 +69,23 @@ fn clamp_chunk((y, x, clamp): (&mut [f32], &[f32], Clamp)) {
 pub(super) fn clamp_gradient(y: &[f32], dy: &[f32], clamp: Clamp) -> Vec<f32> {
     let mut dx = vec![0.0; y.len()];
     let tasks = dx.par_chunks_mut(CHUNK).zip(y.par_chunks(CHUNK)).zip(dy.par_chunks(CHUNK));
-    tasks.for_each(|((dx, y), dy)| vectorized(clamp_gradient_chunk, (dx, y, dy, clamp)));
+    tasks.for_each(|((dx, y), dy)| vectorized(ClampBack { dx, y, dy, clamp }));
     dx
 }
 
-#[inline(always)]
-fn clamp_gradient_chunk((dx, y, dy, clamp): (&mut [f32], &[f32], &[f32], Clamp)) {
-    for ((dx, &y), &dy) in dx.iter_mut().zip(y).zip(dy) {
-        *dx = if y > clamp.low && y < clamp.high { dy } else { 0.0 };
+struct ClampBack<'a> {
+    dx: &'a mut [f32],
+    y: &'a [f32],
+    dy: &'a [f32],
+    clamp: Clamp,
+}
+
+impl Loops for ClampBack<'_> {
+    #[inline(always)]
+    fn run(self) {
+        let Clamp { low, high } = self.clamp;
+        for ((dx, &y), &dy) in self.dx.iter_mut().zip(self.y).zip(self.dy) {
+            *dx = if y > low && y < high { dy } else { 0.0 };
+        }
     }
 }
