@@ -21,7 +21,7 @@ train)
   for step in resnet18_cifar lite0 mnist_cnn; do
     ours=() peer=()
     for _ in $(seq "$rounds"); do
-      ours+=("$(target/release/examples/step "$step" | field ours_ms)")
+      ours+=("$(target/release/examples/step "$step" | field milliseconds)")
       peer+=("$("$python" benchmarks/pytorch_step.py "$step" 2 | field pytorch_ms)")
     done
     a=$(printf '%s\n' "${ours[@]}" | median) b=$(printf '%s\n' "${peer[@]}" | median)

@@ -45,6 +45,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     let name = std::env::args().nth(1).unwrap_or_else(|| "mnist_cnn".into());
     let (graph, batch) = build(&name)?;
     let weights = graph.init_weights(0);
+    kernels::keep_freed_memory();
     let mut network = Network::new(graph, weights, DeviceKind::Cpu)?;
     let by_burn = std::env::args().nth(2).is_some_and(|a| a == "burn");
     if by_burn {

@@ -70,11 +70,13 @@ impl Backbone {
         let weights = match &recipe.network.weights {
             Some(file) => {
                 let path = Path::new(file);
-                if path.extension().is_some_and(|e| e == "safetensors") { graph::weights::read_safetensors(path)? } else { graph::weights::read_pth(path)? }
+                if path.extension().is_some_and(|e| e == "safetensors") {
+                    graph::weights::read_safetensors(path)?
+                } else {
+                    graph::weights::read_pth(path)?
+                }
             }
-            None => {
-                zoo::load_published(model, &published_file(recipe, model)?)?.1
-            }
+            None => zoo::load_published(model, &published_file(recipe, model)?)?.1,
         };
         // The file knows how many classes its head tells apart.
         let probe = model.build(&config)?;

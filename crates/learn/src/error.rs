@@ -33,11 +33,11 @@ pub enum LearnError {
         problem: String,
     },
     /// A run folder that belongs to another run.
-    #[error("the run folder {path} {problem}; choose another with --out, or remove it")]
+    #[error("the run folder {path} {problem}")]
     RunFolder {
         /// The folder.
         path: PathBuf,
-        /// What it holds.
+        /// What it holds, and what to do.
         problem: String,
     },
     /// A file of the run folder could not be read or written.

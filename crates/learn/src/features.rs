@@ -50,9 +50,11 @@ pub fn extract(
     progress: &dyn Progress,
     stop: &AtomicBool,
 ) -> Result<Rows, LearnError> {
-    let node = *backbone.graph.taps.get("features").ok_or_else(|| {
-        LearnError::Probe(format!("the graph {:?} has no activation named \"features\"", backbone.graph.name))
-    })?;
+    let node = *backbone
+        .graph
+        .taps
+        .get("features")
+        .ok_or_else(|| LearnError::Probe(format!("the graph {:?} has no activation named \"features\"", backbone.graph.name)))?;
     let columns: usize = backbone.graph.node(node).shape.iter().product();
     let cache = cache.map(|folder| FeatureCache::open(folder, &fingerprint(backbone, node))).transpose()?;
     let keys: Vec<Option<[u8; 32]>> = indices.par_iter().map(|&i| content_hash(&dataset.samples[i]).ok()).collect();

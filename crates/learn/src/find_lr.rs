@@ -113,7 +113,17 @@ mod tests {
     #[test]
     fn the_valley_lies_on_the_falling_part_of_the_curve() {
         let rates: Vec<f64> = (0..100).map(|i| 10f64.powf(-7.0 + 8.0 * f64::from(i) / 99.0)).collect();
-        let losses: Vec<f64> = (0..100).map(|i| if i < 40 { 2.3 } else if i < 80 { 2.3 - 0.04 * f64::from(i - 40) } else { 5.0 }).collect();
+        let losses: Vec<f64> = (0..100)
+            .map(|i| {
+                if i < 40 {
+                    2.3
+                } else if i < 80 {
+                    2.3 - 0.04 * f64::from(i - 40)
+                } else {
+                    5.0
+                }
+            })
+            .collect();
         let suggestion = valley(&rates, &losses).map(f64::log10);
         assert!(suggestion.is_some_and(|s| (-4.0..-2.0).contains(&s)), "{suggestion:?}");
         assert_eq!(valley(&rates, &vec![1.0; 100]), None);

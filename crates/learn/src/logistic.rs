@@ -146,8 +146,13 @@ impl Objective<'_> {
         let (columns, logits) = (self.x.columns, self.logits);
         let (weights, bias) = parameters.split_at(logits * columns);
         let single: Vec<f32> = weights.iter().map(|&w| w as f32).collect();
-        let blocks: Vec<(f64, Vec<f32>, Vec<f64>)> =
-            self.x.data.par_chunks(BLOCK * columns).enumerate().map(|(index, block)| self.block(index * BLOCK, block, &single, bias)).collect();
+        let blocks: Vec<(f64, Vec<f32>, Vec<f64>)> = self
+            .x
+            .data
+            .par_chunks(BLOCK * columns)
+            .enumerate()
+            .map(|(index, block)| self.block(index * BLOCK, block, &single, bias))
+            .collect();
         gradient.fill(0.0);
         let mut loss = 0.0;
         let (gradient_w, gradient_b) = gradient.split_at_mut(logits * columns);
@@ -287,4 +292,74 @@ fn quasi_newton(gradient: &[f64], history: &[(Vec<f64>, Vec<f64>, f64)]) -> Vec<
         q.iter_mut().zip(s).for_each(|(v, s)| *v += (alpha - beta) * s);
     }
     q
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use serde::Deserialize;
+
+    use super::*;
+
+    #[derive(Deserialize)]
+    struct Golden {
+        cases: Vec<Case>,
+    }
+
+    #[derive(Deserialize)]
+    struct Case {
+        classes: usize,
+        c: f64,
+        x: Vec<f32>,
+        y: Vec<usize>,
+        weights: Vec<f32>,
+        coefficients: Vec<f64>,
+        intercepts: Vec<f64>,
+        probabilities: Vec<f64>,
+    }
+
+    fn one_hot(labels: &[usize], classes: usize) -> Vec<f32> {
+        labels.iter().flat_map(|&y| (0..classes).map(move |k| f32::from(u8::from(k == y)))).collect()
+    }
+
+    #[test]
+    fn agrees_with_scikit_learn() {
+        // Made by tests/golden/logistic.py.
+        let golden: Golden = serde_json::from_str(include_str!("../tests/golden/logistic.json")).unwrap();
+        for case in golden.cases {
+            let x = Matrix { data: &case.x, columns: 5 };
+            let options = LogisticOptions { c: case.c, tolerance: 1e-7, ..LogisticOptions::default() };
+            let model = fit(x, &one_hot(&case.y, case.classes), case.classes, Some(&case.weights), &options, None).unwrap();
+            // Features and their sums are single precision here, double there.
+            let close = |a: &[f64], b: &[f64]| a.iter().zip(b).all(|(a, b)| (a - b).abs() < 2e-5);
+            assert!(close(&model.weights, &case.coefficients), "{:?} {:?}", model.weights, case.coefficients);
+            // Softmax leaves a common shift of all biases open; scikit-learn starts from zero, as we do, and keeps their sum.
+            assert!(close(&model.bias, &case.intercepts), "{:?} {:?}", model.bias, case.intercepts);
+            let first = Matrix { data: &case.x[..50], columns: 5 };
+            assert!(close(&model.probabilities(first), &case.probabilities));
+        }
+    }
+
+    #[test]
+    fn the_linear_layer_gives_the_same_probabilities() {
+        let x: Vec<f32> = (0..60).map(|i| ((i * 37 % 19) as f32 - 9.0) / 5.0).collect();
+        let labels: Vec<usize> = (0..20).map(|i| usize::from(x[3 * i] > 0.0)).collect();
+        let matrix = Matrix { data: &x, columns: 3 };
+        let model = fit(matrix, &one_hot(&labels, 2), 2, None, &LogisticOptions::default(), None).unwrap();
+        let (weight, bias) = model.linear();
+        for (row, p) in x.chunks_exact(3).zip(model.probabilities(matrix).chunks_exact(2)) {
+            let z: Vec<f64> = (0..2).map(|k| bias[k] + (0..3).map(|j| weight[3 * k + j] * f64::from(row[j])).sum::<f64>()).collect();
+            let expected = 1.0 / (1.0 + (z[0] - z[1]).exp());
+            assert!((p[1] - expected).abs() < 1e-6);
+        }
+    }
+
+    #[test]
+    fn what_cannot_be_fitted_is_said() {
+        let x = Matrix { data: &[0.0, f32::NAN], columns: 1 };
+        let error = fit(x, &[1.0, 0.0, 0.0, 1.0], 2, None, &LogisticOptions::default(), None).unwrap_err().to_string();
+        assert!(error.contains("feature 0 of row 1"), "{error}");
+        let error = fit(Matrix { data: &[0.0], columns: 1 }, &[1.0], 1, None, &LogisticOptions::default(), None).unwrap_err().to_string();
+        assert!(error.contains("at least 2 classes"), "{error}");
+    }
 }

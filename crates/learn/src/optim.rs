@@ -168,7 +168,8 @@ fn chunks(
 
 /// Scales the gradients so that their global Euclidean norm is at most `limit`; returns the norm before.
 pub fn clip(gradients: &mut Slots, limit: f64) -> f64 {
-    let sum: f64 = gradients.values().flat_map(|g| g.chunks(4096)).map(|c| c.iter().map(|&x| f64::from(x) * f64::from(x)).sum::<f64>()).sum();
+    let sum: f64 =
+        gradients.values().flat_map(|g| g.chunks(4096)).map(|c| c.iter().map(|&x| f64::from(x) * f64::from(x)).sum::<f64>()).sum();
     let norm = sum.sqrt();
     if norm > limit {
         let factor = (limit / (norm + 1e-6)) as f32;

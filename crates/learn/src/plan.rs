@@ -36,14 +36,15 @@ impl Plan {
                 return Err(LearnError::Recipe { field: "data.stratify".into(), problem });
             }
         }
-        let declared = |name: &str| -> Vec<usize> {
-            usable.iter().copied().filter(|&i| dataset.samples[i].split.as_deref() == Some(name)).collect()
-        };
+        let declared =
+            |name: &str| -> Vec<usize> { usable.iter().copied().filter(|&i| dataset.samples[i].split.as_deref() == Some(name)).collect() };
         let (test, validation) = (declared("test"), declared("val"));
         let rest: Vec<usize> =
             usable.iter().copied().filter(|&i| matches!(dataset.samples[i].split.as_deref(), None | Some("train"))).collect();
         if rest.is_empty() {
-            return Err(LearnError::Data("no sample is left to train on; expected samples of the split `train`, or without a split".into()));
+            return Err(LearnError::Data(
+                "no sample is left to train on; expected samples of the split `train`, or without a split".into(),
+            ));
         }
         let mut plan = Self { declared_validation: !validation.is_empty(), validation, test, train: rest, folds: None };
         if let Some(k) = recipe.data.folds {
@@ -122,7 +123,10 @@ fn check_classes(dataset: &Dataset, usable: &[usize]) -> Result<(), LearnError> 
     let counts = dataset.class_counts(usable);
     let present: Vec<&str> = dataset.classes.names().iter().zip(&counts).filter(|(_, n)| **n > 0).map(|(c, _)| c.as_str()).collect();
     match present.as_slice() {
-        [] => Err(LearnError::Data(format!("{}: no usable image has a class; see the warnings above", dataset.name))),
+        [] if usable.is_empty() && !dataset.is_empty() => {
+            Err(LearnError::Data(format!("{}: no image with a label could be read; the reasons stand above", dataset.name)))
+        }
+        [] => Err(LearnError::Data(format!("{}: no image has a label", dataset.name))),
         [only] => Err(LearnError::Data(format!(
             "{}: all {} usable images are of the class {only:?}; a classifier needs at least 2 classes",
             dataset.name,

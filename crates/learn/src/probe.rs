@@ -98,11 +98,8 @@ impl ProbeData<'_> {
     /// # Errors
     /// As [`logistic::fit`], or classes too rare to hold any out.
     pub fn sweep(&self, train: &[usize], validation: &[usize], seed: u64) -> Result<Vec<Strength>, LearnError> {
-        let parts: Vec<(Vec<usize>, Vec<usize>)> = if validation.is_empty() {
-            self.inner_folds(train, seed)?
-        } else {
-            vec![(train.to_vec(), validation.to_vec())]
-        };
+        let parts: Vec<(Vec<usize>, Vec<usize>)> =
+            if validation.is_empty() { self.inner_folds(train, seed)? } else { vec![(train.to_vec(), validation.to_vec())] };
         let mut strengths: Vec<f64> = self.recipe.probe.strengths.clone();
         strengths.sort_by(f64::total_cmp);
         let mut sums = vec![(0.0, 0.0); strengths.len()];

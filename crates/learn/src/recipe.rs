@@ -199,7 +199,7 @@ impl Recipe {
                 at = next.as_table_mut().ok_or_else(|| refuse(path, format!("{part} is not a table")))?;
             }
             at.insert(last.into(), value);
-            recipe = table.clone().try_into().map_err(|e: toml::de::Error| refuse(path, e.message().to_string()))?;
+            recipe = table.clone().try_into().map_err(|e: toml::de::Error| refuse(path, plain(e.message())))?;
         }
         recipe.check()?;
         Ok(recipe)
@@ -270,7 +270,13 @@ fn in_text(text: &str, error: &toml::de::Error) -> LearnError {
     let at = error.span().map_or(0, |span| span.start.min(text.len()));
     let number = text.as_bytes()[..at].iter().filter(|&&b| b == b'\n').count();
     let line = text.lines().nth(number).unwrap_or_default().trim();
-    LearnError::Recipe { field: format!("line {} (`{line}`)", number + 1), problem: error.message().to_string() }
+    LearnError::Recipe { field: format!("line {} (`{line}`)", number + 1), problem: plain(error.message()) }
+}
+
+/// A message of the TOML reader without the names of Rust's types.
+fn plain(message: &str) -> String {
+    let words = [("usize", "a whole number"), ("u64", "a whole number"), ("f64", "a number"), ("f32", "a number"), ("a sequence", "a list")];
+    words.iter().fold(message.to_string(), |text, (rust, plain)| text.replace(&format!("expected {rust}"), &format!("expected {plain}")))
 }
 
 #[cfg(test)]
@@ -292,7 +298,7 @@ mod tests {
         let error = Recipe::parse("[fit]\nepoch = 3\n").unwrap_err().to_string();
         assert!(error.starts_with("in the recipe, line 2 (`epoch = 3`): unknown field `epoch`, expected one of `epochs`"), "{error}");
         let error = Recipe::parse_with("seed = 1\n", &["fit.epochs=many".into()]).unwrap_err().to_string();
-        assert_eq!(error, "in the recipe, fit.epochs: invalid type: string \"many\", expected usize");
+        assert_eq!(error, "in the recipe, fit.epochs: invalid type: string \"many\", expected a whole number");
     }
 
     #[test]

@@ -27,7 +27,7 @@ impl RunFolder {
         fs::create_dir_all(path).map_err(|source| LearnError::File { action: "create", path: path.into(), source })?;
         let kept = folder.file("recipe.toml");
         match fs::read_to_string(&kept) {
-            Ok(earlier) if earlier != recipe => return Err(folder.taken("holds an unfinished run of another recipe")),
+            Ok(earlier) if earlier != recipe => return Err(folder.taken("holds an unfinished run of other data or another recipe; choose another with --out, or remove it")),
             Ok(_) => {}
             Err(e) if e.kind() == std::io::ErrorKind::NotFound => folder.write("recipe.toml", recipe.as_bytes())?,
             Err(source) => return Err(LearnError::File { action: "read", path: kept, source }),
@@ -49,12 +49,12 @@ impl RunFolder {
 
     fn check_free(&self) -> Result<(), LearnError> {
         if self.file("result.json").exists() {
-            return Err(self.taken("holds a finished run"));
+            return Err(self.taken("holds a finished run; choose another with --out, or remove it"));
         }
         let visible = |entry: fs::DirEntry| !entry.file_name().to_string_lossy().starts_with('.');
         let is_run = self.file("recipe.toml").exists() || self.file("recipe.toml.partial").exists();
         if !is_run && fs::read_dir(&self.path).is_ok_and(|entries| entries.flatten().any(visible)) {
-            return Err(self.taken("holds files of something else than a run"));
+            return Err(self.taken("holds files of something else than a run; choose another with --out"));
         }
         Ok(())
     }
@@ -104,8 +104,8 @@ impl RunFolder {
     /// # Errors
     /// As [`RunFolder::write`].
     pub fn write_json(&self, name: &str, value: &impl Serialize) -> Result<(), LearnError> {
-        let text = serde_json::to_vec_pretty(value)
-            .map_err(|e| LearnError::File { action: "write", path: self.file(name), source: e.into() })?;
+        let text =
+            serde_json::to_vec_pretty(value).map_err(|e| LearnError::File { action: "write", path: self.file(name), source: e.into() })?;
         self.write(name, &text)
     }
 }
@@ -173,7 +173,7 @@ mod tests {
         let run = RunFolder::create(folder.path(), "seed = 1\n").unwrap();
         RunFolder::create(folder.path(), "seed = 1\n").unwrap();
         let error = RunFolder::create(folder.path(), "seed = 2\n").unwrap_err().to_string();
-        assert!(error.contains("unfinished run of another recipe") && error.contains("choose another folder"), "{error}");
+        assert!(error.contains("unfinished run of other data or another recipe; choose another with --out, or remove it"), "{error}");
         run.write("result.json", b"{}").unwrap();
         let error = RunFolder::create(folder.path(), "seed = 1\n").unwrap_err().to_string();
         assert!(error.contains("finished run"), "{error}");
@@ -184,7 +184,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         fs::write(folder.path().join("photo.png"), b"").unwrap();
         let error = RunFolder::create(folder.path(), "seed = 1\n").unwrap_err().to_string();
-        assert!(error.contains("holds files of something else than a run; choose another"), "{error}");
+        assert!(error.contains("holds files of something else than a run; choose another with --out"), "{error}");
         assert!(!folder.path().join("recipe.toml").exists());
         let error = RunFolder::check(&folder.path().join("photo.png/run")).unwrap_err().to_string();
         assert!(error.contains("cannot create a run folder in") && error.contains("choose another folder"), "{error}");

@@ -67,7 +67,9 @@ impl Schedule {
         let (step, steps) = ((step - warmup) as f64, steps.saturating_sub(warmup).max(1) as f64);
         match *self {
             Self::Constant => 1.0,
-            Self::Cosine { final_factor } => final_factor + (1.0 - final_factor) * 0.5 * (1.0 + (std::f64::consts::PI * step / steps).cos()),
+            Self::Cosine { final_factor } => {
+                final_factor + (1.0 - final_factor) * 0.5 * (1.0 + (std::f64::consts::PI * step / steps).cos())
+            }
             Self::OneCycle { pct_start, div, div_final } => {
                 // As torch.optim.lr_scheduler.OneCycleLR counts: the peak is at `pct_start * steps - 1`, the end at `steps - 1`.
                 let peak = pct_start * steps - 1.0;

@@ -144,7 +144,9 @@ impl Checkpoint {
         let mut checkpoint = Self { state, ..Self::default() };
         for (name, view) in tensors {
             let data = view.data().chunks_exact(4).map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]])).collect();
-            checkpoint.put(&name, Tensor { shape: view.shape().to_vec(), data }).ok_or_else(|| damaged(&format!("unexpected tensor {name:?}")))?;
+            checkpoint
+                .put(&name, Tensor { shape: view.shape().to_vec(), data })
+                .ok_or_else(|| damaged(&format!("unexpected tensor {name:?}")))?;
         }
         Ok(checkpoint)
     }

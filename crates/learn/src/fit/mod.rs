@@ -136,6 +136,12 @@ pub enum FitEvent<'a> {
 /// # Errors
 /// Options out of range, samples without targets, a checkpoint of another fit, a loss that is not finite, and what the loader or the
 /// device report.
-pub fn fit(task: FitTask, options: &FitOptions, observe: &mut dyn FnMut(FitEvent<'_>), stop: &AtomicBool) -> Result<FitOutcome, LearnError> {
+pub fn fit(
+    task: FitTask,
+    options: &FitOptions,
+    observe: &mut dyn FnMut(FitEvent<'_>),
+    stop: &AtomicBool,
+) -> Result<FitOutcome, LearnError> {
+    kernels::keep_freed_memory();
     run::Run::new(task, options)?.run(observe, stop)
 }

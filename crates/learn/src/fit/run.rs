@@ -322,7 +322,14 @@ impl<'a> Run<'a> {
             (false, Some((epoch, metric))) => (epoch, metric),
             _ => (self.state.epoch.saturating_sub(1), self.state.history.last().and_then(|r| r.metric_value)),
         };
-        Fitted { weights: self.trainer.merged(trained), history: self.state.history, best_epoch, best_metric, stopped_early, failed: self.state.failed }
+        Fitted {
+            weights: self.trainer.merged(trained),
+            history: self.state.history,
+            best_epoch,
+            best_metric,
+            stopped_early,
+            failed: self.state.failed,
+        }
     }
 }
 

@@ -6,9 +6,9 @@ use data::{Dataset, Loader};
 use evaluate::Predictions;
 use graph::Tensor;
 
+use super::Metric;
 use super::loss::log_softmax;
 use super::trainer::Inference;
-use super::Metric;
 use crate::LearnError;
 
 /// Mean cross-entropy and the metric, where it is defined.
@@ -41,7 +41,8 @@ pub(super) fn judge(
             let sample = &dataset.samples[index];
             log_softmax(values, &mut row);
             if let Some(target) = &sample.target {
-                loss -= target.as_distribution(k).iter().zip(&row).map(|(&t, &l)| if t > 0.0 { f64::from(t) * l } else { 0.0 }).sum::<f64>();
+                loss -=
+                    target.as_distribution(k).iter().zip(&row).map(|(&t, &l)| if t > 0.0 { f64::from(t) * l } else { 0.0 }).sum::<f64>();
             }
             ids.push(sample.id.clone());
             truth.push(sample.target.as_ref().and_then(data::Target::argmax));

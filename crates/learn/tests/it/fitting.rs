@@ -127,7 +127,8 @@ fn a_finished_checkpoint_gives_the_same_result_without_training() {
     let task = FitTask { checkpoint: Some(dir.path().join("c.safetensors")), resume: true, ..task(0.0) };
     let once = finish(task.clone(), &options());
     let mut steps = 0;
-    let again = fit(task.clone(), &options(), &mut |e| steps += usize::from(matches!(e, FitEvent::Step { .. })), &AtomicBool::new(false)).unwrap();
+    let again =
+        fit(task.clone(), &options(), &mut |e| steps += usize::from(matches!(e, FitEvent::Step { .. })), &AtomicBool::new(false)).unwrap();
     let FitOutcome::Finished(again) = again else { panic!("finished before") };
     assert_eq!((steps, bits(&once.weights)), (0, bits(&again.weights)));
     let other = FitOptions { lr: 0.03, ..options() };
@@ -192,7 +193,9 @@ fn settings_that_cannot_be_are_named() {
     let error = |options: FitOptions| fit(task(0.0), &options, &mut |_| {}, &AtomicBool::new(false)).unwrap_err().to_string();
     let unknown = error(FitOptions { freeze: vec!["neck".into()], ..options() });
     assert!(unknown.contains("its stages are stem, middle, head"), "{unknown}");
-    assert!(error(FitOptions { freeze: vec!["stem".into(), "middle".into(), "head".into()], ..options() }).contains("nothing is left to train"));
+    assert!(
+        error(FitOptions { freeze: vec!["stem".into(), "middle".into(), "head".into()], ..options() }).contains("nothing is left to train")
+    );
     assert!(error(FitOptions { batch_size: 0, ..options() }).contains("fit.batch_size"));
     assert!(error(FitOptions { label_smoothing: 1.5, ..options() }).contains("fit.label_smoothing"));
     let mut unlabelled = task(0.0);
@@ -203,7 +206,8 @@ fn settings_that_cannot_be_are_named() {
 
 #[test]
 fn options_read_from_toml_with_defaults_and_refuse_unknown_keys() {
-    let text = "epochs = 3\noptimizer = \"sgd\"\nschedule = \"one_cycle\"\nfreeze_up_to = \"head\"\n[early_stopping]\nmetric = \"macro_f1\"\n";
+    let text =
+        "epochs = 3\noptimizer = \"sgd\"\nschedule = \"one_cycle\"\nfreeze_up_to = \"head\"\n[early_stopping]\nmetric = \"macro_f1\"\n";
     let options: FitOptions = toml::from_str(text).unwrap();
     assert_eq!((options.epochs, options.optimizer, options.batch_size), (3, OptimizerKind::Sgd, 32));
     assert_eq!(toml::from_str::<FitOptions>(&toml::to_string(&options).unwrap()).unwrap(), options);
