@@ -136,10 +136,7 @@ fn chunks(
     f: impl Fn(&mut f32, f32, &mut f32, &mut f32) + Sync,
 ) {
     let mut none = Vec::new();
-    let second = match second {
-        Some(second) => second,
-        None => &mut none,
-    };
+    let second = second.unwrap_or(&mut none);
     if second.is_empty() {
         let each = |((w, g), m): ((&mut [f32], &[f32]), &mut [f32])| {
             w.iter_mut().zip(g).zip(m).for_each(|((w, &g), m)| f(w, g, m, &mut 0.0));

@@ -12,7 +12,7 @@ use crate::{DeviceKind, LearnError};
 #[derive(Debug)]
 pub(crate) struct Trainer {
     whole: Graph,
-    /// All weights; those that [`Self::network`] has are out of date here until [`Self::weights`].
+    /// All weights as they were at the beginning; those that are trained live in the network.
     all: Weights,
     prefix: Option<Engine>,
     network: Network,

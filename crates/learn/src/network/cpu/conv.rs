@@ -1,5 +1,8 @@
 //! Convolutions forward and back, on slices: feature maps `[N, H, W, C]`, weights as the graph keeps them, `[O, I / groups, KH, KW]`.
 
+// Loops by index over arrays of fixed size: the form that becomes vectors in registers.
+#![allow(clippy::needless_range_loop)]
+
 use graph::Conv2d;
 use kernels::{ConvShape, Epilogue, Loops, Matrix, PackedB, Window, gemm, gemm_packed, vectorized};
 use rayon::prelude::*;

@@ -1,5 +1,8 @@
 //! Batch norm with the activation behind it, forward and back, on `[rows, channels]`.
 
+// Loops by index over arrays of fixed size: the form that becomes vectors in registers.
+#![allow(clippy::needless_range_loop)]
+
 use kernels::{Clamp, Loops, vectorized};
 use rayon::prelude::*;
 
