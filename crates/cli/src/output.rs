@@ -1,6 +1,7 @@
 //! Tables for people and JSON for programs, on stdout.
 
-use std::io::Write;
+use std::io::{ErrorKind, Write};
+use std::path::Path;
 
 use anyhow::Context;
 use evaluate::{Evaluation, Metric};
@@ -16,6 +17,19 @@ pub fn line(text: &str) -> anyhow::Result<()> {
     writeln!(std::io::stdout(), "{text}").context("cannot write to stdout")
 }
 
+/// Writes a file; an error names it and says what to do.
+pub fn file(path: &Path, bytes: impl AsRef<[u8]>) -> anyhow::Result<()> {
+    std::fs::write(path, bytes).map_err(|error| {
+        let cure = match error.kind() {
+            ErrorKind::NotFound => "; create its folder first",
+            ErrorKind::StorageFull | ErrorKind::QuotaExceeded => "; free some space, or choose another place",
+            ErrorKind::PermissionDenied | ErrorKind::ReadOnlyFilesystem => "; choose a place that you may write to",
+            _ => "",
+        };
+        anyhow::anyhow!("cannot write {}: {error}{cure}", path.display())
+    })
+}
+
 /// A table with a header; columns are as wide as their widest cell, numbers (cells that begin with a digit or sign) stand right.
 pub fn table(header: &[&str], rows: &[Vec<String>]) -> String {
     let width = |column: usize| {
@@ -23,10 +37,16 @@ pub fn table(header: &[&str], rows: &[Vec<String>]) -> String {
         cells.chain(header.get(column).map(|h| h.chars().count())).max().unwrap_or(0)
     };
     let widths: Vec<usize> = (0..header.len()).map(width).collect();
-    let is_number = |cell: &str| cell.starts_with(|c: char| c.is_ascii_digit() || matches!(c, '-' | '+' | '–')) || cell.starts_with("undefined");
-    let right: Vec<bool> = (0..header.len()).map(|c| !rows.is_empty() && rows.iter().all(|row| row.get(c).is_none_or(|v| is_number(v)))).collect();
+    let is_number =
+        |cell: &str| cell.starts_with(|c: char| c.is_ascii_digit() || matches!(c, '-' | '+' | '–')) || cell.starts_with("undefined");
+    let right: Vec<bool> =
+        (0..header.len()).map(|c| !rows.is_empty() && rows.iter().all(|row| row.get(c).is_none_or(|v| is_number(v)))).collect();
     let render = |row: &[String]| {
-        let cells = row.iter().zip(&widths).zip(&right).map(|((cell, &w), &right)| if right { format!("{cell:>w$}") } else { format!("{cell:<w$}") });
+        let cells = row
+            .iter()
+            .zip(&widths)
+            .zip(&right)
+            .map(|((cell, &w), &right)| if right { format!("{cell:>w$}") } else { format!("{cell:<w$}") });
         cells.collect::<Vec<_>>().join("  ").trim_end().to_string()
     };
     let header: Vec<String> = header.iter().map(|h| h.to_string()).collect();

@@ -27,8 +27,7 @@ pub fn training(dataset: &Dataset, trained: &Trained, elapsed: Duration) -> Stri
     let mut input = ReportInput::new(title, now(), &trained.evaluation);
     let curves = Curves::new(&trained.predictions, trained.evaluation.options.ece_bins, CURVE_POINTS).ok();
     input.curves = curves.as_ref();
-    input.data =
-        DataFacts { name: account.data.clone(), splits: account.class_counts.clone(), evaluated_on: account.judged_on.clone() };
+    input.data = DataFacts { name: account.data.clone(), splits: account.class_counts.clone(), evaluated_on: account.judged_on.clone() };
     input.history = history(account);
     input.val_metric = recipe.fit.early_stopping.metric.name().replace('_', " ");
     input.sweep = account.sweep.iter().map(|s| SweepPoint { c: s.c, fold: 0, log_loss: s.log_loss, chosen: s.chosen }).collect();

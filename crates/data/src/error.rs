@@ -57,7 +57,7 @@ pub enum DataError {
     },
     /// Images lie in the folder itself, so that nothing says their class.
     #[error(
-        "{path}: {count} images lie in the folder itself and none in a class folder; expected {path}/CLASS/picture.png, or a manifest with the columns path and label"
+        "{path}: images lie in the folder itself ({count}) and none in a class folder; expected {path}/CLASS/picture.png, or a manifest with the columns path and label"
     )]
     NoClasses {
         /// The folder.

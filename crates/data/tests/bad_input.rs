@@ -40,7 +40,7 @@ fn images_without_class_folders() {
     let dir = tempfile::tempdir().unwrap();
     touch(&dir.path().join("1.png"));
     touch(&dir.path().join("2.png"));
-    assert!(error_of(dir.path(), dir.path()).starts_with("DIR: 2 images lie in the folder itself and none in a class folder"));
+    assert!(error_of(dir.path(), dir.path()).starts_with("DIR: images lie in the folder itself (2) and none in a class folder"));
 }
 
 #[test]
@@ -85,7 +85,10 @@ fn wrong_values_name_row_and_column() {
     );
     assert_eq!(manifest_error("path,p:x\na.png,2\n"), "DIR/m.csv: row 2, column `p:x`: expected a probability in 0..=1, found `2`");
     assert_eq!(manifest_error("path,label\n,x\n"), "DIR/m.csv: row 2, column `path`: it is empty: expected the path of a picture");
-    assert_eq!(manifest_error("path,label\na.png,x,y\n"), "DIR/m.csv: cannot be read as a table; expected UTF-8 text with the same fields in every row");
+    assert_eq!(
+        manifest_error("path,label\na.png,x,y\n"),
+        "DIR/m.csv: cannot be read as a table; expected UTF-8 text with the same fields in every row"
+    );
 }
 
 #[test]

@@ -27,7 +27,11 @@ impl RunFolder {
         fs::create_dir_all(path).map_err(|source| LearnError::File { action: "create", path: path.into(), source })?;
         let kept = folder.file("recipe.toml");
         match fs::read_to_string(&kept) {
-            Ok(earlier) if earlier != recipe => return Err(folder.taken("holds an unfinished run of other data or another recipe; choose another with --out, or remove it")),
+            Ok(earlier) if earlier != recipe => {
+                return Err(
+                    folder.taken("holds an unfinished run of other data or another recipe; choose another with --out, or remove it")
+                );
+            }
             Ok(_) => {}
             Err(e) if e.kind() == std::io::ErrorKind::NotFound => folder.write("recipe.toml", recipe.as_bytes())?,
             Err(source) => return Err(LearnError::File { action: "read", path: kept, source }),

@@ -1,12 +1,11 @@
 //! `fieldmark augment-preview`.
 
-use anyhow::{Context, Result};
+use anyhow::{Result, bail};
 use images::{DecodeOptions, Image, encode_png, labelled_contact_sheet};
 use learn::{Backbone, Look, Method};
 
 use super::train::read_recipe;
 use crate::args::{self, DataArgs};
-use crate::failure::Usage;
 use crate::open;
 use crate::output;
 
@@ -21,9 +20,20 @@ pub fn run(args: &args::AugmentPreview) -> Result<()> {
     let dataset = open::dataset(&args.data, &DataArgs::default(), false)?;
     let order = data::sampler::shuffled(&(0..dataset.len()).collect::<Vec<_>>(), args.seed, 0);
     let decode = DecodeOptions { background: recipe.network.background, ..DecodeOptions::default() };
-    let readable = order.into_iter().filter_map(|i| dataset.image(i, &decode).ok().map(|image| (i, image)));
-    let chosen: Vec<(usize, Image)> = readable.take(args.images).collect();
-    let (_, first) = chosen.first().ok_or_else(|| Usage(format!("{}: no image can be read", args.data)))?;
+    let (mut chosen, mut problem) = (Vec::<(usize, Image)>::new(), None);
+    for index in order {
+        if chosen.len() == args.images.max(1) {
+            break;
+        }
+        match dataset.image(index, &decode) {
+            Ok(image) => chosen.push((index, image)),
+            Err(error) => problem = problem.or(Some(error)),
+        }
+    }
+    let Some((_, first)) = chosen.first() else {
+        let reason = problem.map_or_else(String::new, |error| format!("; the first: {error}"));
+        bail!("{}: none of the {} images could be read{reason}", args.data, dataset.len());
+    };
     let look = Look { size: [first.height(), first.width()], gray: chosen.iter().all(|(_, m)| m.channels() == 1) };
     // Only the preprocessing matters here, so no weights are needed.
     let mut drawn = recipe.clone();
@@ -41,6 +51,6 @@ pub fn run(args: &args::AugmentPreview) -> Result<()> {
     }
     let cells: Vec<Image> = cells.iter().map(|cell| cell.thumbnail(160)).collect();
     let sheet = labelled_contact_sheet(&cells, args.variants + 1, 6, [255; 3], &labels);
-    std::fs::write(&args.out, encode_png(&sheet)).with_context(|| format!("cannot write {}", args.out.display()))?;
+    output::file(&args.out, encode_png(&sheet))?;
     output::line(&format!("{}: {} images, each with {} variants (seed {})", args.out.display(), chosen.len(), args.variants, args.seed))
 }

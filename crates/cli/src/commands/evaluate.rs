@@ -2,8 +2,8 @@
 
 use std::sync::Arc;
 
-use anyhow::{Context, Result, bail};
-use data::Classes;
+use anyhow::{Result, bail};
+use data::{Classes, DataError};
 use learn::{LearnError, features, slice_columns, softmax_rows, table};
 
 use crate::args;
@@ -16,8 +16,12 @@ use crate::terminal::{STOP, Talk, stop_on_interrupt};
 pub fn run(args: &args::Evaluate) -> Result<()> {
     let model = open::model(&args.model)?;
     let classes = Classes::in_order(model.metadata.classes.clone())?;
-    let dataset = open::dataset_with(&args.data, &args.data_args, false, Some(classes))
-        .with_context(|| format!("{} cannot be judged by {}", args.data, args.model))?;
+    let dataset = open::dataset_with(&args.data, &args.data_args, false, Some(classes)).map_err(|error| match error.downcast_ref() {
+        Some(DataError::UnknownLabel { .. } | DataError::UnknownFolder { .. } | DataError::UnknownClasses { .. }) => {
+            error.context(format!("the model {} does not know every class of the data", args.model))
+        }
+        _ => error,
+    })?;
     let trained_on_this = model.metadata.data_fingerprint.as_deref() == Some(dataset.fingerprint().as_str());
     let dataset = Arc::new(dataset);
     let (split, chosen) = choose(args, &dataset)?;
@@ -63,7 +67,7 @@ pub fn run(args: &args::Evaluate) -> Result<()> {
     let judged_on = split.map_or_else(|| "all samples".to_string(), |name| format!("the split {name}"));
     if let Some(file) = &args.report {
         let html = page::evaluation(&dataset, &model, &args.model, &judged_on, &rows, &predictions, &evaluation);
-        std::fs::write(file, html).with_context(|| format!("cannot write {}", file.display()))?;
+        output::file(file, html)?;
     }
     if args.json {
         let mut value = serde_json::to_value(&evaluation)?;

@@ -46,7 +46,9 @@ fn list(json: bool) -> Result<()> {
     if json {
         for e in fetch::entries() {
             let cached = fetch::locate(e.name, &cache).is_some();
-            output::json(&serde_json::json!({ "name": e.name, "about": e.about, "licence": e.licence, "bytes": e.bytes, "cached": cached }))?;
+            output::json(
+                &serde_json::json!({ "name": e.name, "about": e.about, "licence": e.licence, "bytes": e.bytes, "cached": cached }),
+            )?;
         }
         return Ok(());
     }

@@ -11,7 +11,11 @@ use crate::open;
 use crate::output;
 
 pub fn run(args: &args::Info) -> Result<()> {
-    if is_model(&args.what) { model(&open::model(&args.what)?, args) } else { dataset(&open::dataset(&args.what, &args.data_args, false)?, args) }
+    if is_model(&args.what) {
+        model(&open::model(&args.what)?, args)
+    } else {
+        dataset(&open::dataset(&args.what, &args.data_args, false)?, args)
+    }
 }
 
 fn is_model(what: &str) -> bool {

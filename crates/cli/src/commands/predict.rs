@@ -33,7 +33,10 @@ pub fn run(args: &args::Predict) -> Result<()> {
     }
     writer.finish()?;
     if failed == paths.len() {
-        anyhow::bail!("{}", if failed == 1 { "the file could not be read".into() } else { format!("none of the {failed} files could be read") });
+        anyhow::bail!(
+            "{}",
+            if failed == 1 { "the file could not be read".into() } else { format!("none of the {failed} files could be read") }
+        );
     }
     if failed > 0 {
         eprintln!("warning: {failed} of {} files could not be read", paths.len());
@@ -115,7 +118,8 @@ impl Writer {
             Self::Json { top_k } => {
                 let value = match &outcome.result {
                     Ok(p) => {
-                        let top: Vec<_> = p.top(*top_k).into_iter().map(|(l, p)| serde_json::json!({ "label": l, "probability": p })).collect();
+                        let top: Vec<_> =
+                            p.top(*top_k).into_iter().map(|(l, p)| serde_json::json!({ "label": l, "probability": p })).collect();
                         serde_json::json!({ "path": path, "label": p.label, "probability": p.probability, "top": top })
                     }
                     Err(error) => serde_json::json!({ "path": path, "error": reason(error) }),

@@ -25,7 +25,10 @@ pub fn run(args: &args::Quickstart) -> Result<()> {
     train::carry_out(&dataset, &recipe, &out, &options, args.json)?;
     if !args.json {
         let model = out.join("model.safetensors");
-        output::line(&format!("\nnext: open the report, or ask the model about a picture:\n  fieldmark predict {} PICTURE", model.display()))?;
+        output::line(&format!(
+            "\nnext: open the report, or ask the model about a picture:\n  fieldmark predict {} PICTURE",
+            model.display()
+        ))?;
     }
     Ok(())
 }

@@ -23,10 +23,8 @@ pub fn run(args: &args::Train) -> Result<()> {
     if args.find_lr {
         return find_lr(&dataset, &recipe, &options, args.json);
     }
-    let out = args
-        .out
-        .clone()
-        .unwrap_or_else(|| open::fresh_folder(&format!("runs/{}-{}", open::short_name(&args.data), recipe.method.name())));
+    let out =
+        args.out.clone().unwrap_or_else(|| open::fresh_folder(&format!("runs/{}-{}", open::short_name(&args.data), recipe.method.name())));
     carry_out(&dataset, &recipe, &out, &options, args.json)
 }
 
@@ -42,7 +40,7 @@ pub fn carry_out(dataset: &Arc<Dataset>, recipe: &Recipe, out: &Path, options: &
     };
     let report = out.join("report.html");
     let html = page::training(dataset, &trained, start.elapsed());
-    std::fs::write(&report, html).with_context(|| format!("cannot write {}", report.display()))?;
+    output::file(&report, html)?;
     if json { print_json(&trained, out) } else { print_text(dataset, &trained, out, start) }
 }
 
@@ -74,7 +72,11 @@ fn print_text(dataset: &Dataset, trained: &Trained, out: &Path, start: Instant) 
     ))?;
     output::line(&output::evaluation(&trained.evaluation))?;
     if !account.set_aside.is_empty() {
-        output::line(&format!("\nset aside, as they could not be read: {} of {} images; the report lists them", account.set_aside.len(), dataset.len()))?;
+        output::line(&format!(
+            "\nset aside, as they could not be read: {} of {} images; the report lists them",
+            account.set_aside.len(),
+            dataset.len()
+        ))?;
     }
     output::line(&format!(
         "\nmodel   {}\nreport  {}\ntime    {:.0} s",
@@ -140,7 +142,9 @@ fn device(device: args::Device) -> Result<DeviceKind> {
         args::Device::Wgpu => (DeviceKind::Wgpu, "wgpu", cfg!(feature = "wgpu")),
     };
     if !built {
-        return Err(Usage(format!("this build cannot train on {feature}: build it with --features {feature}, or leave --device out")).into());
+        return Err(
+            Usage(format!("this build cannot train on {feature}: build it with --features {feature}, or leave --device out")).into()
+        );
     }
     Ok(kind)
 }

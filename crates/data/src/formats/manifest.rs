@@ -91,7 +91,10 @@ impl Columns {
             .filter_map(|(i, h)| h.strip_prefix(SOFT_PREFIX).map(str::trim).filter(|c| !c.is_empty()).map(|c| (c.to_string(), i)))
             .collect();
         if label.is_none() && soft.is_empty() {
-            return Err(lacking(format!("for the label (one of {}, or p:CLASS for probabilities; or name it with --label-column)", either(&LABEL_COLUMNS))));
+            return Err(lacking(format!(
+                "for the label (one of {}, or p:CLASS for probabilities; or name it with --label-column)",
+                either(&LABEL_COLUMNS)
+            )));
         }
         let split = pick(&options.split_column, &["split"])?;
         let group = pick(&options.group_column, &["group"])?;
