@@ -148,7 +148,8 @@ fn chunks(
         }
         return;
     }
-    let each = |(((w, g), m), v): (((&mut [f32], &[f32]), &mut [f32]), &mut [f32])| {
+    type Part<'a> = (((&'a mut [f32], &'a [f32]), &'a mut [f32]), &'a mut [f32]);
+    let each = |(((w, g), m), v): Part<'_>| {
         w.iter_mut().zip(g).zip(m).zip(v).for_each(|(((w, &g), m), v)| f(w, g, m, v));
     };
     if weight.len() < PARALLEL {

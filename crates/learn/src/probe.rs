@@ -78,6 +78,9 @@ impl Probe {
     }
 }
 
+/// Positions that are fitted and positions that judge.
+type InnerFold = (Vec<usize>, Vec<usize>);
+
 impl ProbeData<'_> {
     /// Fits on rows given by position, with one strength.
     ///
@@ -132,7 +135,7 @@ impl ProbeData<'_> {
         Ok(strengths.iter().zip(&sums).enumerate().map(row).collect())
     }
 
-    fn inner_folds(&self, train: &[usize], seed: u64) -> Result<Vec<(Vec<usize>, Vec<usize>)>, LearnError> {
+    fn inner_folds(&self, train: &[usize], seed: u64) -> Result<Vec<InnerFold>, LearnError> {
         let labels: Vec<usize> = train.iter().map(|&p| self.label(p)).collect();
         let groups = self.dataset.groups().map(|g| train.iter().map(|&p| g[self.features.indices[p]].clone()).collect::<Vec<_>>());
         let k = self.recipe.probe.inner_folds.min(train.len());

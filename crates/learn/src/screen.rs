@@ -42,7 +42,7 @@ pub fn screen(
             if stop.load(Ordering::Relaxed) {
                 return None;
             }
-            let look = dataset.image(i, &decode).map(|m| [m.height() as usize, m.width() as usize, m.channels() as usize]);
+            let look = dataset.image(i, &decode).map(|m| [m.height(), m.width(), m.channels()]);
             let count = done.fetch_add(1, Ordering::Relaxed) + 1;
             if count.is_multiple_of(256) {
                 progress.event(&Event::Step(meter.step(count, "")));

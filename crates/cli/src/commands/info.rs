@@ -37,7 +37,7 @@ fn model(model: &Model, args: &args::Info) -> Result<()> {
     let mut rows = vec![
         vec!["architecture".into(), graph.name.clone()],
         vec!["parameters".into(), group_digits(graph.parameter_count() as u64)],
-        vec!["multiply-adds an image".into(), group_digits(graph.macs() as u64)],
+        vec!["multiply-adds an image".into(), group_digits(graph.macs())],
         vec!["input".into(), format!("{channels} × {height} × {width}")],
         vec!["stages".into(), graph.stages.join(" ")],
         vec!["classes".into(), list(&metadata.classes)],

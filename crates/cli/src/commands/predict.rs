@@ -90,7 +90,7 @@ const WIDEST_PATH: usize = 60;
 
 enum Writer {
     Json { top_k: usize },
-    Csv { writer: csv::Writer<std::io::Stdout>, top_k: usize },
+    Csv { writer: Box<csv::Writer<std::io::Stdout>>, top_k: usize },
     Table { top_k: usize, width: usize },
 }
 
@@ -101,7 +101,7 @@ impl Writer {
             return Ok(Self::Json { top_k });
         }
         if args.csv {
-            let mut writer = csv::Writer::from_writer(std::io::stdout());
+            let mut writer = Box::new(csv::Writer::from_writer(std::io::stdout()));
             let mut header = vec!["path".to_string(), "label".into(), "probability".into()];
             header.extend((2..=top_k).flat_map(|k| [format!("label_{k}"), format!("probability_{k}")]));
             header.push("error".into());
