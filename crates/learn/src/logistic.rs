@@ -8,7 +8,7 @@ use rayon::prelude::*;
 
 use crate::LearnError;
 
-/// Rows of one block: the unit of parallel work and of single-precision accumulation.
+/// Rows of one block: the unit of parallel work.
 const BLOCK: usize = 256;
 /// Pairs of steps and gradient changes that L-BFGS remembers.
 const HISTORY: usize = 12;
@@ -77,11 +77,10 @@ impl Logistic {
     pub fn probabilities(&self, x: Matrix<'_>) -> Vec<f64> {
         let logits = self.bias.len();
         let mut out = vec![0.0; x.rows() * self.classes];
-        let weights: Vec<f32> = self.weights.iter().map(|&w| w as f32).collect();
         out.par_chunks_mut(self.classes).zip(x.data.par_chunks(self.columns)).for_each(|(row, features)| {
             let mut z = vec![0.0; logits];
             for k in 0..logits {
-                z[k] = self.bias[k] + dot(&weights[k * self.columns..(k + 1) * self.columns], features);
+                z[k] = self.bias[k] + dot(&self.weights[k * self.columns..(k + 1) * self.columns], features);
             }
             row.copy_from_slice(&class_probabilities(&z, self.classes));
         });
@@ -145,20 +144,19 @@ impl Objective<'_> {
     fn evaluate(&self, parameters: &[f64], gradient: &mut [f64]) -> f64 {
         let (columns, logits) = (self.x.columns, self.logits);
         let (weights, bias) = parameters.split_at(logits * columns);
-        let single: Vec<f32> = weights.iter().map(|&w| w as f32).collect();
-        let blocks: Vec<(f64, Vec<f32>, Vec<f64>)> = self
+        let blocks: Vec<(f64, Vec<f64>, Vec<f64>)> = self
             .x
             .data
             .par_chunks(BLOCK * columns)
             .enumerate()
-            .map(|(index, block)| self.block(index * BLOCK, block, &single, bias))
+            .map(|(index, block)| self.block(index * BLOCK, block, weights, bias))
             .collect();
         gradient.fill(0.0);
         let mut loss = 0.0;
         let (gradient_w, gradient_b) = gradient.split_at_mut(logits * columns);
         for (block_loss, block_w, block_b) in &blocks {
             loss += block_loss;
-            gradient_w.iter_mut().zip(block_w).for_each(|(g, &b)| *g += f64::from(b));
+            gradient_w.iter_mut().zip(block_w).for_each(|(g, &b)| *g += b);
             gradient_b.iter_mut().zip(block_b).for_each(|(g, &b)| *g += b);
         }
         gradient.iter_mut().for_each(|g| *g /= self.total);
@@ -171,10 +169,10 @@ impl Objective<'_> {
     }
 
     /// Loss and gradient sums of the rows from `first`.
-    fn block(&self, first: usize, features: &[f32], weights: &[f32], bias: &[f64]) -> (f64, Vec<f32>, Vec<f64>) {
+    fn block(&self, first: usize, features: &[f32], weights: &[f64], bias: &[f64]) -> (f64, Vec<f64>, Vec<f64>) {
         let (columns, logits) = (self.x.columns, self.logits);
         let mut loss = 0.0;
-        let mut gradient_w = vec![0.0f32; logits * columns];
+        let mut gradient_w = vec![0.0; logits * columns];
         let mut gradient_b = vec![0.0; logits];
         let mut z = vec![0.0; logits];
         for (offset, row) in features.chunks_exact(columns).enumerate() {
@@ -191,8 +189,7 @@ impl Objective<'_> {
                 let class = if logits == 1 { 1 } else { k };
                 let error = weight * (mass * p[class] - f64::from(target[class]));
                 gradient_b[k] += error;
-                let error = error as f32;
-                gradient_w[k * columns..(k + 1) * columns].iter_mut().zip(row).for_each(|(g, &v)| *g += error * v);
+                gradient_w[k * columns..(k + 1) * columns].iter_mut().zip(row).for_each(|(g, &v)| *g += error * f64::from(v));
             }
         }
         (loss, gradient_w, gradient_b)
@@ -217,17 +214,17 @@ fn cross_entropy(z: &[f64], target: &[f32]) -> f64 {
     target.iter().zip(z).map(|(&t, &v)| f64::from(t) * (log_sum - v)).sum()
 }
 
-/// Dot product in sixteen single-precision lanes.
-fn dot(a: &[f32], b: &[f32]) -> f64 {
-    let mut lanes = [0.0f32; 16];
-    let (left, right) = (a.chunks_exact(16), b.chunks_exact(16));
-    let tail: f32 = left.remainder().iter().zip(right.remainder()).map(|(x, y)| x * y).sum();
+/// Dot product in eight lanes.
+fn dot(a: &[f64], b: &[f32]) -> f64 {
+    let mut lanes = [0.0; 8];
+    let (left, right) = (a.chunks_exact(8), b.chunks_exact(8));
+    let tail: f64 = left.remainder().iter().zip(right.remainder()).map(|(x, &y)| x * f64::from(y)).sum();
     for (x, y) in left.zip(right) {
-        for i in 0..16 {
-            lanes[i] += x[i] * y[i];
+        for i in 0..8 {
+            lanes[i] += x[i] * f64::from(y[i]);
         }
     }
-    lanes.iter().map(|&v| f64::from(v)).sum::<f64>() + f64::from(tail)
+    lanes.iter().sum::<f64>() + tail
 }
 
 fn inner(a: &[f64], b: &[f64]) -> f64 {
@@ -256,7 +253,7 @@ fn minimise(objective: &Objective<'_>, mut x: Vec<f64>, options: &LogisticOption
             }
             step *= 0.5;
             if step < 1e-10 {
-                // Rounding hides any further descent: this is as good as single-precision features give.
+                // Rounding hides any further descent.
                 return (x, iteration, largest(&gradient) <= 100.0 * options.tolerance);
             }
         };
@@ -328,10 +325,9 @@ mod tests {
         let golden: Golden = serde_json::from_str(include_str!("../tests/golden/logistic.json")).unwrap();
         for case in golden.cases {
             let x = Matrix { data: &case.x, columns: 5 };
-            let options = LogisticOptions { c: case.c, tolerance: 1e-7, ..LogisticOptions::default() };
+            let options = LogisticOptions { c: case.c, tolerance: 1e-9, ..LogisticOptions::default() };
             let model = fit(x, &one_hot(&case.y, case.classes), case.classes, Some(&case.weights), &options, None).unwrap();
-            // Features and their sums are single precision here, double there.
-            let close = |a: &[f64], b: &[f64]| a.iter().zip(b).all(|(a, b)| (a - b).abs() < 2e-5);
+            let close = |a: &[f64], b: &[f64]| a.iter().zip(b).all(|(a, b)| (a - b).abs() < 1e-6);
             assert!(close(&model.weights, &case.coefficients), "{:?} {:?}", model.weights, case.coefficients);
             // Softmax leaves a common shift of all biases open; scikit-learn starts from zero, as we do, and keeps their sum.
             assert!(close(&model.bias, &case.intercepts), "{:?} {:?}", model.bias, case.intercepts);
