@@ -75,13 +75,10 @@ impl Logistic {
 
     /// Class probabilities `[rows, classes]`.
     pub fn probabilities(&self, x: Matrix<'_>) -> Vec<f64> {
-        let logits = self.bias.len();
         let mut out = vec![0.0; x.rows() * self.classes];
         out.par_chunks_mut(self.classes).zip(x.data.par_chunks(self.columns)).for_each(|(row, features)| {
-            let mut z = vec![0.0; logits];
-            for k in 0..logits {
-                z[k] = self.bias[k] + dot(&self.weights[k * self.columns..(k + 1) * self.columns], features);
-            }
+            let rows = self.weights.chunks_exact(self.columns);
+            let z: Vec<f64> = self.bias.iter().zip(rows).map(|(bias, weights)| bias + dot(weights, features)).collect();
             row.copy_from_slice(&class_probabilities(&z, self.classes));
         });
         out
@@ -177,8 +174,8 @@ impl Objective<'_> {
         let mut z = vec![0.0; logits];
         for (offset, row) in features.chunks_exact(columns).enumerate() {
             let index = first + offset;
-            for k in 0..logits {
-                z[k] = bias[k] + dot(&weights[k * columns..(k + 1) * columns], row);
+            for ((z, bias), weights) in z.iter_mut().zip(bias).zip(weights.chunks_exact(columns)) {
+                *z = bias + dot(weights, row);
             }
             let target = &self.targets[index * self.classes..(index + 1) * self.classes];
             let weight = self.row_weights.map_or(1.0, |w| f64::from(w[index]));

@@ -33,9 +33,9 @@ impl Method {
 /// Everything that decides a run. A field that is left out has its default; a field that does not exist is an error.
 ///
 /// ```
-/// let recipe = fieldmark_learn::Recipe::parse("method = \"scratch\"\nmodel = \"tiny_cnn\"\n[fit]\nepochs = 3\n")?;
+/// let recipe = learn::Recipe::parse("method = \"scratch\"\nmodel = \"tiny_cnn\"\n[fit]\nepochs = 3\n")?;
 /// assert_eq!(recipe.fit.epochs, 3);
-/// # Ok::<(), fieldmark_learn::LearnError>(())
+/// # Ok::<(), learn::LearnError>(())
 /// ```
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -174,9 +174,9 @@ impl Recipe {
     /// is text.
     ///
     /// ```
-    /// let recipe = fieldmark_learn::Recipe::parse_with("seed = 3\n", &["fit.epochs=4".to_string(), "model=resnet18".to_string()])?;
+    /// let recipe = learn::Recipe::parse_with("seed = 3\n", &["fit.epochs=4".to_string(), "model=resnet18".to_string()])?;
     /// assert_eq!((recipe.seed, recipe.fit.epochs, recipe.model_name()), (3, 4, "resnet18"));
-    /// # Ok::<(), fieldmark_learn::LearnError>(())
+    /// # Ok::<(), learn::LearnError>(())
     /// ```
     ///
     /// # Errors
