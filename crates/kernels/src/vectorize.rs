@@ -25,7 +25,7 @@ impl<L: Loops> Kernel for Plain<L> {
 /// ```
 /// struct AddOne<'a>(&'a mut [f32]);
 ///
-/// impl kernels::Loops for AddOne<'_> {
+/// impl fieldmark_kernels::Loops for AddOne<'_> {
 ///     #[inline(always)]
 ///     fn run(self) {
 ///         self.0.iter_mut().for_each(|v| *v += 1.0);
@@ -33,7 +33,7 @@ impl<L: Loops> Kernel for Plain<L> {
 /// }
 ///
 /// let mut values = [0.0f32; 8];
-/// kernels::vectorized(AddOne(&mut values));
+/// fieldmark_kernels::vectorized(AddOne(&mut values));
 /// assert_eq!(values, [1.0; 8]);
 /// ```
 pub fn vectorized(loops: impl Loops) {
