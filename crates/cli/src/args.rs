@@ -35,6 +35,8 @@ pub enum Command {
     Info(Info),
     /// Write a contact sheet of augmented training images
     AugmentPreview(AugmentPreview),
+    /// Time a network on this machine
+    Benchmark(Benchmark),
     /// Fetch ELPV and EfficientNet-Lite0, train a probe, judge it by cell type, write the report
     Quickstart(Quickstart),
     /// Print a completion script for a shell
@@ -98,6 +100,17 @@ pub struct DataArgs {
     pub group_column: Option<String>,
 }
 
+/// The recipe: a file, and single fields on top.
+#[derive(Debug, Default, ClapArgs)]
+pub struct RecipeArgs {
+    /// A TOML recipe; what it leaves out has its default
+    #[arg(long, value_name = "FILE")]
+    pub recipe: Option<PathBuf>,
+    /// Set one field of the recipe (repeatable)
+    #[arg(long, value_name = "SECTION.FIELD=VALUE")]
+    pub set: Vec<String>,
+}
+
 #[derive(Debug, ClapArgs)]
 #[command(after_help = "Examples:
   fieldmark train photos/ --out runs/first
@@ -109,9 +122,8 @@ An interrupted run goes on when the same command is given again with the same --
 pub struct Train {
     /// A folder of class folders (also under train/, val/, test/), a CSV or TSV manifest, an IDX folder, or a fetched name
     pub data: String,
-    /// A TOML recipe; what it leaves out has its default
-    #[arg(long, value_name = "FILE")]
-    pub recipe: Option<PathBuf>,
+    #[command(flatten)]
+    pub recipe_args: RecipeArgs,
     /// How to learn [default: probe]
     #[arg(long, value_enum)]
     pub method: Option<Method>,
@@ -124,9 +136,6 @@ pub struct Train {
     /// Decides splits, weights, order and augmentation [default: 0]
     #[arg(long, value_name = "N")]
     pub seed: Option<u64>,
-    /// Set one field of the recipe (repeatable)
-    #[arg(long, value_name = "SECTION.FIELD=VALUE")]
-    pub set: Vec<String>,
     /// The run folder [default: runs/DATA-METHOD-1, -2, …]
     #[arg(long, value_name = "RUN")]
     pub out: Option<PathBuf>,
@@ -216,12 +225,8 @@ pub struct Info {
 pub struct AugmentPreview {
     /// The data set
     pub data: String,
-    /// The recipe with the [augment] table
-    #[arg(long, value_name = "FILE")]
-    pub recipe: Option<PathBuf>,
-    /// Set one field of the recipe (repeatable)
-    #[arg(long, value_name = "SECTION.FIELD=VALUE")]
-    pub set: Vec<String>,
+    #[command(flatten)]
+    pub recipe_args: RecipeArgs,
     /// Pictures, one a row
     #[arg(long, value_name = "N", default_value_t = 6)]
     pub images: usize,
@@ -234,6 +239,37 @@ pub struct AugmentPreview {
     /// The PNG file
     #[arg(long, value_name = "FILE", default_value = "augment-preview.png")]
     pub out: PathBuf,
+}
+
+#[derive(Debug, ClapArgs)]
+#[command(after_help = "Examples:
+  fieldmark benchmark efficientnet_lite0 --batch 8 --threads 2
+  fieldmark benchmark runs/first/model.safetensors --json
+
+One run is one batch through the network, from values to values; nothing is decoded.")]
+pub struct Benchmark {
+    /// A model file, a run folder, the name of published weights, or an architecture (random weights)
+    pub model: String,
+    /// Images in a batch
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = positive)]
+    pub batch: usize,
+    /// Threads; 0 is one for each core
+    #[arg(long, value_name = "T", default_value_t = 0)]
+    pub threads: usize,
+    /// Timed runs, after five to warm up
+    #[arg(long, value_name = "R", default_value_t = 30, value_parser = positive)]
+    pub runs: usize,
+    /// One JSON object
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// A whole number from 1.
+fn positive(text: &str) -> Result<usize, String> {
+    match text.parse() {
+        Ok(0) | Err(_) => Err("expected a whole number from 1".into()),
+        Ok(number) => Ok(number),
+    }
 }
 
 #[derive(Debug, ClapArgs)]

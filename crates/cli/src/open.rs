@@ -38,6 +38,22 @@ pub fn model(spec: &str) -> Result<Model> {
     Ok(Model { graph, weights, metadata: Metadata::new(classes, zoo_model.preprocess(&zoo_model.config())) })
 }
 
+/// [`model`], or an architecture of the zoo with random weights: what can be run without being right.
+pub fn network(spec: &str) -> Result<Model> {
+    let fetched = zoo::published_names().any(|name| name == spec) && fetch::locate(spec, &fetch::cache_dir()).is_some();
+    if fetched || Path::new(spec).exists() {
+        return model(spec);
+    }
+    let Ok(zoo_model) = zoo::model(spec) else {
+        let names: Vec<&str> = zoo::names().collect();
+        return Err(Usage(format!("`{spec}` is neither a model file, a run folder nor an architecture ({})", names.join(", "))).into());
+    };
+    let graph = zoo_model.build(&zoo_model.config())?;
+    let weights = graph.init_weights(0);
+    let classes = (0..graph.num_classes()).map(|class| class.to_string()).collect();
+    Ok(Model { graph, weights, metadata: Metadata::new(classes, zoo_model.preprocess(&zoo_model.config())) })
+}
+
 /// A data set, its warnings told on stderr.
 pub fn dataset(spec: &str, args: &DataArgs, soft: bool) -> Result<Dataset> {
     dataset_with(spec, args, soft, None)

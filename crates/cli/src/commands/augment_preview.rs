@@ -10,9 +10,9 @@ use crate::open;
 use crate::output;
 
 pub fn run(args: &args::AugmentPreview) -> Result<()> {
-    let mut recipe = read_recipe(args.recipe.as_ref(), &args.set)?;
+    let mut recipe = read_recipe(args.recipe_args.recipe.as_ref(), &args.recipe_args.set)?;
     if recipe.augment.is_none() {
-        if args.recipe.is_some() {
+        if args.recipe_args.recipe.is_some() {
             eprintln!("warning: the recipe varies nothing; showing the standard augmentation");
         }
         recipe.augment = images::Augment::standard();

@@ -1,6 +1,7 @@
 //! One file a subcommand.
 
 mod augment_preview;
+mod benchmark;
 mod evaluate;
 mod fetch;
 mod info;
@@ -22,6 +23,7 @@ pub fn run(args: Args) -> Result<()> {
         Command::Predict(args) => predict::run(&args),
         Command::Info(args) => info::run(&args),
         Command::AugmentPreview(args) => augment_preview::run(&args),
+        Command::Benchmark(args) => benchmark::run(&args),
         Command::Quickstart(args) => quickstart::run(&args),
         Command::Completions { shell } => {
             let mut script = Vec::new();

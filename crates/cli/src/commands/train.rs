@@ -108,7 +108,7 @@ fn find_lr(dataset: &Arc<Dataset>, recipe: &Recipe, options: &TrainOptions, json
 
 /// The recipe file with the flags on top.
 fn recipe(args: &args::Train) -> Result<Recipe> {
-    let mut settings = args.set.clone();
+    let mut settings = args.recipe_args.set.clone();
     let mut set = |name: &str, value: Option<String>| settings.extend(value.map(|v| format!("{name}={v}")));
     let method = args.method.map(|method| match method {
         args::Method::Probe => "\"probe\"",
@@ -119,7 +119,7 @@ fn recipe(args: &args::Train) -> Result<Recipe> {
     set("model", args.model.as_ref().map(|m| format!("{m:?}")));
     set("seed", args.seed.map(|s| s.to_string()));
     set("data.folds", args.folds.map(|k| k.to_string()));
-    read_recipe(args.recipe.as_ref(), &settings)
+    read_recipe(args.recipe_args.recipe.as_ref(), &settings)
 }
 
 /// A recipe file, or the defaults, with single fields set.

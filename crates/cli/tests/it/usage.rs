@@ -21,6 +21,8 @@ fn wrong_flags() {
         ("unknown_to_fetch", vec!["fetch", "imagenet"]),
         ("unknown_data", vec!["train", "photos"]),
         ("weights_as_data", vec!["train", "efficientnet_lite0"]),
+        ("batch_of_zero", vec!["benchmark", "lenet5", "--batch", "0"]),
+        ("benchmark_of_nothing", vec!["benchmark", "lenet6"]),
     ] {
         let told = place.run(args).expect(2);
         assert_eq!(told.stdout, "", "{name}");
@@ -119,4 +121,15 @@ fn a_reader_that_goes_away_is_no_failure() {
         let stderr = String::from_utf8_lossy(&output.stderr);
         assert!(output.status.success() && stderr.is_empty(), "{args:?}: {:?}: {stderr}", output.status);
     }
+}
+
+#[test]
+fn benchmark_times_an_architecture_by_itself() {
+    let place = Place::new();
+    let told = place.run(["benchmark", "lenet5", "--batch", "2", "--threads", "1", "--runs", "3", "--json"]).expect(0);
+    let timing: serde_json::Value = serde_json::from_str(&told.stdout).unwrap();
+    assert_eq!((&timing["model"], &timing["precision"]), (&"lenet5".into(), &"f32".into()));
+    assert_eq!((&timing["batch"], &timing["threads"], &timing["runs"]), (&2.into(), &1.into(), &3.into()));
+    let [least, ms, most] = ["ms_min", "ms", "ms_max"].map(|key| timing[key].as_f64().unwrap());
+    assert!(0.0 < least && least <= ms && ms <= most, "{timing}");
 }

@@ -20,10 +20,7 @@ use crate::screen::{self, Screened};
 use crate::{Backbone, LearnError, Method};
 
 pub(super) fn run(context: &mut Context<'_>, run: &Path) -> Result<(RunFolder, Outcome), LearnError> {
-    let screened = context.phase("reading images", || {
-        screen::screen(context.dataset, &context.samples(), context.recipe.network.background, context.progress, context.stop)
-    })?;
-    context.tell_set_aside(&screened.failed);
+    let screened = screened(context)?;
     let plan = Plan::draw(context.dataset, &screened.usable, &context.recipe)?;
     let start = starting_point(context, &plan, &screened)?;
     let network = &mut context.recipe.network;
@@ -39,6 +36,15 @@ pub(super) fn run(context: &mut Context<'_>, run: &Path) -> Result<(RunFolder, O
     };
     outcome.failed.extend(screened.failed);
     Ok((folder, outcome))
+}
+
+/// Every sample looked at once; what cannot be read is told and set aside.
+fn screened(context: &Context<'_>) -> Result<Screened, LearnError> {
+    let screened = context.phase("reading images", || {
+        screen::screen(context.dataset, &context.samples(), context.recipe.network.background, context.progress, context.stop)
+    })?;
+    context.tell_set_aside(&screened.failed);
+    Ok(screened)
 }
 
 /// The network before training, its preprocessing measured on the training images where nobody fixed it.
@@ -126,10 +132,7 @@ fn cross_validated(context: &Context<'_>, folder: &RunFolder, start: &Backbone, 
 
 /// The learning-rate range test for a recipe, on its training samples.
 pub(crate) fn range_test(context: &Context<'_>) -> Result<LrRange, LearnError> {
-    let screened = context.phase("reading images", || {
-        screen::screen(context.dataset, &context.samples(), context.recipe.network.background, context.progress, context.stop)
-    })?;
-    context.tell_set_aside(&screened.failed);
+    let screened = screened(context)?;
     let plan = Plan::draw(context.dataset, &screened.usable, &context.recipe)?;
     let start = starting_point(context, &plan, &screened)?;
     let begin = first_weights(context, &start, &plan, "range test")?;
