@@ -1,0 +1,8 @@
+//! What is wrong with a labelled set of images, how sure that is, and what to do about it.
+//!
+//! Every check gives [`Finding`]s with a score in `0..=1` (1 is the clearest case), so that one queue can be sorted, filtered and reviewed. The
+//! crate trains nothing: out-of-fold probabilities and features are handed in. It changes no file.
+
+mod finding;
+
+pub use finding::{Check, Finding};
