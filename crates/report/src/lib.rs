@@ -1,7 +1,8 @@
 //! Self-contained HTML reports and SVG plots from results that others computed.
 //!
 //! [`render`] turns a [`ReportInput`] into one HTML file: styles, plots and pictures are inside, nothing is requested from anywhere,
-//! and there is no script. It measures nothing; every number comes from `evaluate` or from the caller.
+//! and there is no script. [`render_audit`] makes the page on which an audit's findings are reviewed: a tool, so it has one. Both measure
+//! nothing; every number comes from `evaluate`, `audit` or the caller.
 //!
 //! ```
 //! use evaluate::{Evaluation, Scores};
@@ -15,12 +16,14 @@
 //! assert!(page.starts_with("<!DOCTYPE html>"));
 //! ```
 
+mod audit;
 mod input;
 mod page;
 mod plots;
 mod sections;
 mod text;
 
+pub use crate::audit::{AuditPage, LearningCurve, Queue, render_audit};
 pub use input::{DataFacts, Epoch, ErrorPicture, ReportInput, SweepPoint};
 
 /// The report as one HTML document.
