@@ -145,7 +145,7 @@ impl ProbeData<'_> {
         Ok((0..k).map(|f| (part(f, false), part(f, true))).collect())
     }
 
-    fn label(&self, position: usize) -> usize {
+    pub(crate) fn label(&self, position: usize) -> usize {
         label(self.dataset, self.features.indices[position]).unwrap_or(0)
     }
 

@@ -45,7 +45,7 @@ pub struct AuditPage<'a> {
     pub confused: Vec<(usize, usize, usize)>,
     /// Accuracy by number of training images.
     pub curve: Option<LearningCurve>,
-    /// Column names of the plan, in order, out of `content`, `id`, `decision`, `label`, `given` and `check`.
+    /// Column names of the plan, in order: `content`, `check`, `decision`, `label` and `id` are filled, others left empty.
     pub plan_columns: &'a [&'a str],
 }
 

@@ -59,7 +59,7 @@ function passes(finding) {
   const i = finding.sample;
   if (state.cls !== "" && data.labels[i] !== Number(state.cls)) return false;
   if (state.split !== "" && data.splits[i] !== state.split) return false;
-  if (state.hideDecided && decisions.has(i)) return false;
+  if (state.hideDecided && decisionOf(i, finding.check)) return false;
   return state.text === "" || data.ids[i].toLowerCase().includes(state.text);
 }
 
@@ -81,20 +81,26 @@ function refresh(keep = false) {
 }
 
 // ---- Decisions
-const describe = (decision) => (decision.decision === "relabel" ? `relabel: ${data.classes[decision.label]}` : decision.decision);
-
-function decide(sample, decision) {
-  if (sample === null || sample === undefined) return;
-  history.push([sample, decisions.get(sample)]);
-  if (decision) decisions.set(sample, decision);
-  else decisions.delete(sample);
+// "Fine" is said of one finding; a new label or "drop" is said of the image, whichever check led to it.
+const key = (sample, check) => `${sample}/${check}`;
+function decisionOf(sample, check) {
+  const own = decisions.get(key(sample, check));
+  if (own) return own;
+  for (const other of data.checks) {
+    const decision = decisions.get(key(sample, other.check));
+    if (decision && decision.decision !== "fine") return decision;
+  }
+  return undefined;
 }
+const describe = (decision) => (decision.decision === "relabel" ? `relabel: ${data.classes[decision.label]}` : decision.decision);
 
 function decideCurrent(decision) {
   const finding = state.queue[state.at];
   if (!finding || finding.sample === null) return;
   if (decision.decision === "relabel" && (decision.label === null || decision.label === undefined)) return;
-  decide(finding.sample, { ...decision, check: finding.check });
+  const at = key(finding.sample, finding.check);
+  history.push([at, decisions.get(at)]);
+  decisions.set(at, { ...decision, sample: finding.sample, check: finding.check });
   if (!state.hideDecided) move(1);
   refresh(true);
 }
@@ -102,9 +108,9 @@ function decideCurrent(decision) {
 function undo() {
   const last = history.pop();
   if (!last) return;
-  const [sample, before] = last;
-  if (before) decisions.set(sample, before);
-  else decisions.delete(sample);
+  const [at, before] = last;
+  if (before) decisions.set(at, before);
+  else decisions.delete(at);
   refresh(true);
 }
 
@@ -113,11 +119,8 @@ const quote = (value) => (/[",\n\r]/.test(value) ? `"${value.replaceAll('"', '""
 /** The plan: one row a decision, keyed by the content of the image. */
 function plan() {
   const rows = [data.plan_columns.join(",")];
-  const samples = [...decisions.keys()].sort((a, b) => a - b);
-  for (const sample of samples) {
-    const decision = decisions.get(sample);
-    const cell = { content: data.hashes[sample], id: data.ids[sample], decision: decision.decision, check: decision.check,
-      label: decision.decision === "relabel" ? data.classes[decision.label] : "", given: data.labels[sample] === null ? "" : data.classes[data.labels[sample]] };
+  for (const { sample, check, decision, label } of [...decisions.values()].sort((a, b) => a.sample - b.sample)) {
+    const cell = { content: data.hashes[sample], check, decision, label: decision === "relabel" ? data.classes[label] : "", id: data.ids[sample] };
     rows.push(data.plan_columns.map((column) => quote(cell[column] ?? "")).join(","));
   }
   return rows.join("\n") + "\n";
@@ -183,7 +186,7 @@ function tile(index) {
   if (finding.sample === null) {
     return element("button", { type: "button", class: "tile whole", "data-index": index, "aria-selected": index === state.at, onclick: () => select(index) }, finding.detail);
   }
-  const decision = decisions.get(finding.sample);
+  const decision = decisionOf(finding.sample, finding.check);
   const label = finding.given === null || finding.given === undefined ? "" : data.classes[finding.given];
   const caption = finding.suggested === null || finding.suggested === undefined ? label : `${label} → ${data.classes[finding.suggested]}`;
   return element("button", { type: "button", class: `tile ${decision ? decision.decision : ""}`, "data-index": index, "aria-selected": index === state.at, title: data.ids[finding.sample],
@@ -249,7 +252,7 @@ function drawDetail() {
   const box = $("detail"), finding = state.queue[state.at];
   if (!finding) return box.replaceChildren();
   if (finding.sample === null) return box.replaceChildren(element("p", {}, finding.detail));
-  const i = finding.sample, decision = decisions.get(i);
+  const i = finding.sample, decision = decisionOf(i, finding.check);
   const rows = [["image", data.ids[i]], ["given", data.labels[i] === null ? "–" : data.classes[data.labels[i]]]];
   if (finding.suggested !== null && finding.suggested !== undefined) rows.push(["suggested", data.classes[finding.suggested]]);
   rows.push(["score", finding.score.toFixed(4)], ["why", finding.detail]);
