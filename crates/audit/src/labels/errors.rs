@@ -1,0 +1,213 @@
+//! How many labels are wrong, and what a reviewer will find.
+
+use rand::{Rng, SeedableRng};
+use rand_chacha::ChaCha8Rng;
+use rayon::prelude::*;
+
+use super::joint::{confident_class, threshold};
+use super::{ConfidentJoint, Labelled, NoiseModel, TOLERANCE, argmax, noise_model};
+use crate::{InputError, quantile};
+
+/// Settings of [`estimate`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ErrorsOptions {
+    /// Bootstrap replicates of the interval.
+    pub replicates: usize,
+    /// Seed of the bootstrap.
+    pub seed: u64,
+}
+
+impl Default for ErrorsOptions {
+    fn default() -> Self {
+        Self { replicates: 200, seed: 0 }
+    }
+}
+
+/// How many labels are wrong.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Errors {
+    /// Samples that confidently belong to another class (`cleanlab.count.num_label_issues`): a cautious count; on human label noise it is about
+    /// half of the truth.
+    pub confident: usize,
+    /// The percentile bootstrap interval (95 %) of `confident`.
+    pub confident_ci95: [f64; 2],
+    /// The expected number: the sum of [`Self::probability`].
+    pub expected: f64,
+    /// The percentile bootstrap interval (95 %) of `expected`. It covers the draw of the samples, not a model that is wrong in the same way
+    /// everywhere.
+    pub expected_ci95: [f64; 2],
+    /// For each sample, the probability that its label is wrong.
+    pub probability: Vec<f64>,
+}
+
+/// What reviewing the most suspect samples should find.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Budget {
+    /// Samples reviewed.
+    pub samples: usize,
+    /// Expected share of them whose label is wrong.
+    pub precision: f64,
+    /// Within which that share falls in 95 of 100 reviews, if the probabilities are right.
+    pub precision_ci95: [f64; 2],
+    /// Expected share of all wrong labels that are among them.
+    pub recall: f64,
+}
+
+impl Errors {
+    /// What a review of the `samples` with the largest error probability finds. None where there is nothing to review.
+    pub fn budget(&self, samples: usize) -> Option<Budget> {
+        let mut sorted = self.probability.clone();
+        sorted.sort_by(|a, b| b.total_cmp(a));
+        sorted.truncate(samples);
+        if sorted.is_empty() {
+            return None;
+        }
+        let n = sorted.len() as f64;
+        let found: f64 = sorted.iter().sum();
+        // A sum of independent draws (Poisson binomial), by its normal approximation.
+        let spread = 1.96 * sorted.iter().map(|p| p * (1.0 - p)).sum::<f64>().sqrt();
+        Some(Budget {
+            samples: sorted.len(),
+            precision: found / n,
+            precision_ci95: [((found - spread) / n).max(0.0), ((found + spread) / n).min(1.0)],
+            recall: if self.expected > 0.0 { found / self.expected } else { 0.0 },
+        })
+    }
+}
+
+/// Estimates the number of wrong labels.
+///
+/// The error probability of a sample follows from Bayes' rule: `P(true = j | x, given = i) ∝ P(given = i | true = j) · P(true = j | x)`, with
+/// the noise of the calibrated joint. `P(true | x)` is the out-of-fold probability, first scaled by a temperature to fit the given labels
+/// (Guo et al. 2017), then freed from the noise that a model learns from noisy labels (expectation maximisation for a mixture with known
+/// components: Richardson 1972, Lucy 1974).
+///
+/// # Errors
+/// No samples.
+pub fn estimate(data: &Labelled<'_>, joint: &ConfidentJoint, options: &ErrorsOptions) -> Result<Errors, InputError> {
+    if data.is_empty() {
+        return Err(InputError::TooFew { what: "labelled samples", least: 1, found: 0 });
+    }
+    let noise = noise_model(data, joint);
+    let temperature = temperature(data);
+    let of = |sample| error_probability(data.label(sample), data.row(sample), temperature, &noise);
+    let probability: Vec<f64> = (0..data.len()).into_par_iter().map(of).collect();
+    let expected = probability.iter().sum();
+    let confident = confident_errors(data, &joint.thresholds, &vec![1; data.len()]);
+    let replicate = |replicate: usize| {
+        let weights = draw(data.len(), options.seed, replicate);
+        let sum: f64 = probability.iter().zip(&weights).map(|(p, &w)| p * f64::from(w)).sum();
+        (confident_errors(data, &weighted_thresholds(data, &weights), &weights) as f64, sum)
+    };
+    let draws: Vec<(f64, f64)> = (0..options.replicates).into_par_iter().map(replicate).collect();
+    Ok(Errors {
+        confident,
+        confident_ci95: interval(draws.iter().map(|d| d.0).collect(), confident as f64),
+        expected,
+        expected_ci95: interval(draws.iter().map(|d| d.1).collect(), expected),
+        probability,
+    })
+}
+
+/// Weighted number of samples that confidently are, and are predicted to be, of another class than given.
+fn confident_errors(data: &Labelled<'_>, thresholds: &[f64], weights: &[u32]) -> usize {
+    let wrong = |label: usize, row: &[f64]| {
+        let best = argmax(row);
+        // Where the label is almost the prediction it is spared, as every prune rule does.
+        let spared = row[best] < row[label] + TOLERANCE || (row[best] == row[label] + TOLERANCE && label < best);
+        !spared && confident_class(row, thresholds).is_some_and(|k| k != label)
+    };
+    data.rows().zip(weights).filter(|((label, row), weight)| **weight > 0 && wrong(*label, row)).map(|(_, &weight)| weight as usize).sum()
+}
+
+fn weighted_thresholds(data: &Labelled<'_>, weights: &[u32]) -> Vec<f64> {
+    let mut sums = vec![(0.0, 0.0); data.classes()];
+    for ((label, row), &weight) in data.rows().zip(weights) {
+        sums[label].0 += f64::from(weight) * row[label];
+        sums[label].1 += f64::from(weight);
+    }
+    sums.iter().map(|&(sum, n)| threshold(sum, n)).collect()
+}
+
+/// How often each sample is drawn in a replicate (Efron 1979); its own stream, so that threads do not matter.
+fn draw(samples: usize, seed: u64, replicate: usize) -> Vec<u32> {
+    let mut rng = ChaCha8Rng::seed_from_u64(seed);
+    rng.set_stream(replicate as u64);
+    let mut counts = vec![0; samples];
+    (0..samples).for_each(|_| counts[rng.random_range(0..samples)] += 1);
+    counts
+}
+
+/// The 2.5 and 97.5 percentiles, or the value alone where nothing was drawn.
+fn interval(values: Vec<f64>, value: f64) -> [f64; 2] {
+    if values.is_empty() { [value; 2] } else { [quantile::of(&values, 0.025), quantile::of(&values, 0.975)] }
+}
+
+/// Least probability that scaling works with.
+const FLOOR: f64 = 1e-12;
+
+/// The temperature that makes the probabilities fit the given labels best: least cross-entropy, by golden section over its logarithm.
+fn temperature(data: &Labelled<'_>) -> f64 {
+    // A fixed stride keeps this cheap on large sets; one number needs no more samples.
+    let stride = data.len().div_ceil(20_000);
+    let loss = |log_t: f64| -> f64 {
+        let t = log_t.exp();
+        let of = |sample: usize| -scaled(data.row(sample), t)[data.label(sample)].max(FLOOR).ln();
+        (0..data.len()).step_by(stride).map(of).sum()
+    };
+    let (mut low, mut high) = (-3.0f64, 3.0f64);
+    let ratio = (5.0f64.sqrt() - 1.0) / 2.0;
+    let (mut a, mut b) = (high - ratio * (high - low), low + ratio * (high - low));
+    let (mut at_a, mut at_b) = (loss(a), loss(b));
+    for _ in 0..25 {
+        if at_a <= at_b {
+            (high, b, at_b) = (b, a, at_a);
+            a = high - ratio * (high - low);
+            at_a = loss(a);
+        } else {
+            (low, a, at_a) = (a, b, at_b);
+            b = low + ratio * (high - low);
+            at_b = loss(b);
+        }
+    }
+    f64::midpoint(low, high).exp()
+}
+
+/// `softmax(log p / t)`.
+fn scaled(row: &[f64], t: f64) -> Vec<f64> {
+    let log: Vec<f64> = row.iter().map(|p| p.max(FLOOR).ln() / t).collect();
+    let max = log.iter().copied().fold(f64::NEG_INFINITY, f64::max);
+    let exp: Vec<f64> = log.iter().map(|v| (v - max).exp()).collect();
+    let sum: f64 = exp.iter().sum();
+    exp.into_iter().map(|v| v / sum).collect()
+}
+
+/// Probability that the label is wrong.
+fn error_probability(given: usize, row: &[f64], temperature: f64, noise: &NoiseModel) -> f64 {
+    let truth = unmixed(&scaled(row, temperature), noise);
+    let joint = |j: usize| noise.noise[given * noise.classes + j] * truth[j];
+    let total: f64 = (0..noise.classes).map(joint).sum();
+    if total > 0.0 { (1.0 - joint(given) / total).clamp(0.0, 1.0) } else { 1.0 }
+}
+
+/// Steps of [`unmixed`].
+const STEPS: usize = 10;
+
+/// The distribution over true classes which, passed through the noise, gives `observed`: a fixed number of steps of expectation maximisation,
+/// from the observed distribution itself.
+fn unmixed(observed: &[f64], noise: &NoiseModel) -> Vec<f64> {
+    let classes = noise.classes;
+    let mut truth = observed.to_vec();
+    for _ in 0..STEPS {
+        let ratio: Vec<f64> = (0..classes)
+            .map(|given| {
+                let mixed: f64 = noise.noise[given * classes..(given + 1) * classes].iter().zip(&truth).map(|(t, q)| t * q).sum();
+                if mixed > 0.0 { observed[given] / mixed } else { 0.0 }
+            })
+            .collect();
+        for (j, q) in truth.iter_mut().enumerate() {
+            *q *= (0..classes).map(|given| noise.noise[given * classes + j] * ratio[given]).sum::<f64>();
+        }
+    }
+    truth
+}
