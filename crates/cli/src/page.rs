@@ -117,7 +117,7 @@ fn facts(model: &Model, seed: Option<u64>, fingerprint: &str) -> Vec<(String, St
 }
 
 /// The date and time, UTC (civil date from days by Howard Hinnant's algorithm).
-fn now() -> String {
+pub fn now() -> String {
     let seconds = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_secs());
     let (days, of_day) = ((seconds / 86_400) as i64 + 719_468, seconds % 86_400);
     let era = days.div_euclid(146_097);

@@ -1,5 +1,9 @@
 //! The document around queues, gallery and map.
 
+use std::collections::BTreeMap;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use maud::{DOCTYPE, Markup, PreEscaped, html};
 use serde::Serialize;
 
@@ -178,7 +182,7 @@ struct Data<'a> {
     splits: &'a [String],
     hashes: &'a [String],
     files: &'a [String],
-    pictures: &'a std::collections::BTreeMap<usize, String>,
+    pictures: BTreeMap<usize, String>,
     map: &'a [Option<[f32; 2]>],
     checks: &'a [Queue],
     findings: &'a [audit::Finding],
@@ -187,7 +191,9 @@ struct Data<'a> {
 
 /// JSON that no text inside it can end early: `<` is written as an escape.
 fn json(page: &AuditPage) -> String {
-    let AuditPage { classes, ids, labels, splits, hashes, files, pictures, map, queues: checks, findings, plan_columns, .. } = page;
+    let address = |jpeg: &Vec<u8>| format!("data:image/jpeg;base64,{}", STANDARD.encode(jpeg));
+    let pictures = page.pictures.iter().map(|(sample, jpeg)| (*sample, address(jpeg))).collect();
+    let AuditPage { classes, ids, labels, splits, hashes, files, map, queues: checks, findings, plan_columns, .. } = page;
     let data = Data { classes, ids, labels, splits, hashes, files, pictures, map, checks, findings, plan_columns };
     // Strings, numbers and lists with string keys: serialising them cannot fail.
     serde_json::to_string(&data).unwrap_or_default().replace('<', "\\u003c")

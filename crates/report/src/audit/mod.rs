@@ -33,8 +33,8 @@ pub struct AuditPage<'a> {
     pub hashes: Vec<String>,
     /// Every sample's file as a browser finds it beside the page, or an empty string.
     pub files: Vec<String>,
-    /// Small pictures (`data:` addresses) of the samples that were found.
-    pub pictures: BTreeMap<usize, String>,
+    /// Small JPEG files of the samples that were found.
+    pub pictures: BTreeMap<usize, Vec<u8>>,
     /// Every sample's place on the map of features, both in `0..=1`; empty where no map was made.
     pub map: Vec<Option<[f32; 2]>>,
     /// The queues, in the order shown.
