@@ -5,9 +5,11 @@
 
 mod classifier;
 mod error;
+mod fuse;
 mod lower;
 mod model;
 mod plan;
+mod profile;
 mod run;
 mod step;
 mod stream;
@@ -15,5 +17,6 @@ mod stream;
 pub use classifier::{Classifier, Prediction};
 pub use error::{ClassifyError, ModelError};
 pub use model::{FORMAT_VERSION, Metadata, Model, TargetKind};
+pub use profile::StepProfile;
 pub use run::{Engine, EngineOptions};
 pub use stream::{PathOutcome, StreamOptions};

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use graph::{BatchNorm, Conv2d, Graph, Op, Padding, Weights};
-use kernels::{Buffer, ConvShape, Matrix, PackedB, Window};
+use kernels::{Buffer, ConvShape, Matrix, PackedB, Window, WinogradWeights};
 
 use crate::plan::{Chain, function};
 use crate::step::{Affine, Work};
@@ -55,13 +55,19 @@ impl Lowering {
             bias = Some(folded);
         }
         let done = Arc::new(match &graph.nodes[head].op {
-            Op::Conv2d(c) if c.is_depthwise() => Affine { groups: Vec::new(), taps: depthwise_taps(&weight, c), bias },
-            Op::Conv2d(c) => Affine { groups: pack_conv(&weight, c), taps: Buffer::default(), bias },
+            Op::Conv2d(c) if c.is_depthwise() => Affine { taps: depthwise_taps(&weight, c), ..Affine::empty(bias) },
+            Op::Conv2d(c) => match winograd_side(graph, head, c) {
+                Some(side) => {
+                    let weights = WinogradWeights::new(&weight, c.out_channels, c.in_channels, side);
+                    Affine { winograd: Some(weights), ..Affine::empty(bias) }
+                }
+                None => Affine { groups: pack_conv(&weight, c, is_stem(graph, head)), ..Affine::empty(bias) },
+            },
             Op::Linear(l) => {
                 let packed = PackedB::new(Matrix::new(&weight, l.out_features, l.in_features).t());
-                Affine { groups: vec![packed], taps: Buffer::default(), bias }
+                Affine { groups: vec![packed], ..Affine::empty(bias) }
             }
-            _ => Affine { groups: Vec::new(), taps: Buffer::default(), bias },
+            _ => Affine::empty(bias),
         });
         self.affine.insert((head, norm), done.clone());
         done
@@ -132,6 +138,8 @@ pub(crate) fn conv_work(graph: &Graph, chain: &Chain, lowering: &mut Lowering) -
             let shape = window(&graph.node(node.inputs[0]).shape, &node.shape, c.kernel, c.stride, c.dilation, c.padding);
             if c.is_depthwise() {
                 Work::Depthwise { shape, affine, clamp, then }
+            } else if is_stem(graph, chain.head) {
+                Work::Stem { shape, affine, clamp, then }
             } else {
                 Work::Conv { shape, affine, clamp, residual, then }
             }
@@ -158,14 +166,39 @@ fn depthwise_taps(weight: &[f32], c: &Conv2d) -> Buffer {
     packed
 }
 
-/// `[out, in / groups, KH, KW]` -> for each group a packed `[KH * KW * in / groups, out / groups]`.
-fn pack_conv(weight: &[f32], c: &Conv2d) -> Vec<PackedB> {
-    let (taps, inputs, outputs) = (c.kernel[0] * c.kernel[1], c.in_channels / c.groups, c.out_channels / c.groups);
-    let k = taps * inputs;
+/// Whether a convolution reads the image itself, by the kernel for few channels.
+pub(crate) fn is_stem(graph: &Graph, index: usize) -> bool {
+    let node = &graph.nodes[index];
+    match &node.op {
+        Op::Conv2d(c) => {
+            let reads_image = matches!(graph.node(node.inputs[0]).op, Op::Input { .. });
+            reads_image && c.groups == 1 && !c.is_depthwise() && c.dilation == [1, 1] && c.in_channels <= 4
+        }
+        _ => false,
+    }
+}
+
+/// The tile side of a convolution that is faster by Winograd's method.
+fn winograd_side(graph: &Graph, index: usize, c: &Conv2d) -> Option<usize> {
+    let node = &graph.nodes[index];
+    let shape = window(&graph.node(node.inputs[0]).shape, &node.shape, c.kernel, c.stride, c.dilation, c.padding);
+    kernels::winograd_side(&shape, c.out_channels).filter(|_| c.groups == 1)
+}
+
+/// `[out, in / groups, KH, KW]` -> for each group a packed `[KH * KW * in / groups, out / groups]`; `[KH * in * KW, out]` for a stem.
+fn pack_conv(weight: &[f32], c: &Conv2d, stem: bool) -> Vec<PackedB> {
+    let ([height, width], inputs, outputs) = (c.kernel, c.in_channels / c.groups, c.out_channels / c.groups);
+    let (taps, k) = (height * width, height * width * inputs);
+    // Where row `at` of the packed operand is among an output's weights.
+    let source = |at: usize| match stem {
+        // Channels between the rows and the columns of the window, as patches of an image come.
+        true => at / width % inputs * taps + at / width / inputs * width + at % width,
+        // Taps outermost, channels innermost, as patches of NHWC maps come.
+        false => at % inputs * taps + at / inputs,
+    };
     let group = |g: usize| {
         let part = &weight[g * outputs * k..(g + 1) * outputs * k];
-        // Rows of taps outermost, channels innermost, as patches of NHWC maps come.
-        let rows: Vec<f32> = (0..outputs * k).map(|i| part[i / k * k + i % k % inputs * taps + i % k / inputs]).collect();
+        let rows: Vec<f32> = (0..outputs * k).map(|i| part[i / k * k + source(i % k)]).collect();
         PackedB::new(Matrix::new(&rows, outputs, k).t())
     };
     (0..c.groups).map(group).collect()

@@ -5,7 +5,8 @@ use std::collections::BTreeMap;
 use graph::{Activation, Graph, NodeId, Op};
 use kernels::{Clamp, Function};
 
-use crate::lower::{Lowering, conv_work};
+use crate::fuse::bottlenecks;
+use crate::lower::{Lowering, conv_work, is_stem};
 use crate::step::Work;
 
 /// One kernel call: the slots it reads and the one it writes (the first it reads, where `in_place`).
@@ -17,22 +18,27 @@ pub(crate) struct Step {
     pub in_place: bool,
     /// Values written for one image.
     pub size: usize,
+    /// The node whose value it writes.
+    pub node: usize,
+    /// Multiply-adds for one image, of the convolutions and linear layers in it.
+    pub multiply_adds: u64,
 }
 
 /// Steps in order over a set of slots.
 #[derive(Debug)]
 pub(crate) struct Plan {
     pub steps: Vec<Step>,
-    pub slots: usize,
+    /// Values of each slot for one image.
+    pub slots: Vec<usize>,
     /// Slot of each wanted output.
     pub outputs: Vec<usize>,
 }
 
 /// A step before memory is assigned: values are known by their nodes.
-struct Draft {
-    work: Work,
-    inputs: Vec<usize>,
-    value: usize,
+pub(crate) struct Draft {
+    pub work: Work,
+    pub inputs: Vec<usize>,
+    pub value: usize,
 }
 
 /// A convolution or linear layer and the nodes that it absorbs.
@@ -101,12 +107,12 @@ impl<'a> Compiler<'a> {
     fn chain(&self, head: usize, absorbed: &[bool]) -> Chain {
         let mut chain = Chain { head, norm: None, residual: None, clamp: None, then: None, last: head };
         let rank = self.graph.nodes[head].shape.len();
-        let depthwise = matches!(self.op(head), Op::Conv2d(c) if c.is_depthwise());
+        let adds = !matches!(self.op(head), Op::Conv2d(c) if c.is_depthwise()) && !is_stem(self.graph, head);
         while let Some(next) = self.only_reader(chain.last).filter(|&next| !absorbed[next]) {
             match self.op(next) {
                 Op::Dropout { .. } | Op::DropPath { .. } => {}
                 Op::BatchNorm(_) if chain.norm.is_none() && chain.residual.is_none() && rank != 2 => chain.norm = Some(next),
-                Op::Add if chain.residual.is_none() && !depthwise => {
+                Op::Add if chain.residual.is_none() && adds => {
                     let inputs = &self.graph.nodes[next].inputs;
                     let other = if inputs[0].0 == chain.last { inputs[1].0 } else { inputs[0].0 };
                     chain.residual = Some(other);
@@ -153,7 +159,9 @@ impl<'a> Compiler<'a> {
             root.push(index);
             if let Some(chain) = chains.get(&index) {
                 let input = self.graph.nodes[chain.head].inputs[0].0;
-                let inputs = std::iter::once(input).chain(chain.residual).map(|i| root[i]).collect();
+                // A stem reads the image as it comes.
+                let input = Some(input).filter(|_| !is_stem(self.graph, chain.head));
+                let inputs = input.into_iter().chain(chain.residual).map(|i| root[i]).collect();
                 drafts.push(Draft { work: conv_work(self.graph, chain, lowering), inputs, value: index });
             } else if self.needed[index] && !absorbed[index] {
                 let inputs: Vec<usize> = node.inputs.iter().map(|i| root[i.0]).collect();
@@ -192,6 +200,10 @@ fn is_identity(graph: &Graph, index: usize) -> bool {
 pub(crate) fn compile(graph: &Graph, outputs: &[NodeId], lowering: &mut Lowering) -> Plan {
     let (drafts, root) = Compiler::new(graph, outputs).drafts(lowering);
     let wanted: Vec<usize> = outputs.iter().map(|id| root[id.0]).collect();
+    let mut drafts = bottlenecks(drafts, &wanted);
+    let read: Vec<usize> = drafts.iter().flat_map(|draft| draft.inputs.iter().copied()).chain(wanted.iter().copied()).collect();
+    // The image in the layout of maps, where only stems read it.
+    drafts.retain(|draft| read.contains(&draft.value));
     assign(graph, drafts, &wanted)
 }
 
@@ -218,9 +230,10 @@ fn assign(graph: &Graph, drafts: Vec<Draft>, wanted: &[usize]) -> Plan {
                 free.push(slot);
             }
         }
-        steps.push(Step { work: draft.work, inputs, output, in_place, size: need });
+        let multiply_adds = draft.work.multiply_adds(need);
+        steps.push(Step { work: draft.work, inputs, output, in_place, size: need, node: draft.value, multiply_adds });
     }
-    Plan { steps, slots: sizes.len(), outputs: wanted.iter().map(|value| place[value]).collect() }
+    Plan { steps, slots: sizes, outputs: wanted.iter().map(|value| place[value]).collect() }
 }
 
 /// The free slot that wastes least, grown where it must be; a new one where none is free.

@@ -4,11 +4,10 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use graph::{Graph, Interpreter, NodeId, RunError, Tensor, Weights};
-use kernels::Buffer;
-use rayon::ThreadPool;
+use kernels::{Buffer, Threads};
 
 use crate::lower::Lowering;
-use crate::plan::{Plan, compile};
+use crate::plan::{Plan, Step, compile};
 
 /// How an [`Engine`] runs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -20,11 +19,11 @@ pub struct EngineOptions {
 /// Runs a graph on the CPU: batch norms folded, activations fused, weights packed once, buffers kept between calls.
 #[derive(Debug)]
 pub struct Engine {
-    graph: Graph,
+    pub(crate) graph: Graph,
     lowering: Lowering,
     plans: BTreeMap<Vec<NodeId>, Plan>,
     arena: Vec<Buffer>,
-    pool: ThreadPool,
+    threads: Threads,
 }
 
 impl Engine {
@@ -49,9 +48,9 @@ impl Engine {
                 kept.insert(parameter.name.clone(), tensor.clone());
             }
         }
-        let pool = rayon::ThreadPoolBuilder::new().num_threads(options.threads).thread_name(|i| format!("engine-{i}")).build();
-        let pool = pool.map_err(|error| RunError::Interpreter(format!("cannot start {} threads: {error}", options.threads)))?;
-        Ok(Self { graph: graph.clone(), lowering: Lowering::new(Arc::new(kept)), plans: BTreeMap::new(), arena: Vec::new(), pool })
+        let threads = Threads::new(options.threads);
+        let threads = threads.map_err(|error| RunError::Interpreter(format!("cannot start {} threads: {error}", options.threads)))?;
+        Ok(Self { graph: graph.clone(), lowering: Lowering::new(Arc::new(kept)), plans: BTreeMap::new(), arena: Vec::new(), threads })
     }
 
     /// The graph it runs.
@@ -61,7 +60,7 @@ impl Engine {
 
     /// Threads it runs on.
     pub fn threads(&self) -> usize {
-        self.pool.current_num_threads()
+        self.threads.count()
     }
 
     /// Runs on `input` `[N, C, H, W]`; returns the activations of `outputs` (none: the logits `[N, num_classes]`), feature maps as
@@ -81,6 +80,19 @@ impl Engine {
         Ok((0..outputs.len()).map(|i| self.tensor(outputs, i, batch)).collect())
     }
 
+    /// Bytes of activations that the plan for `outputs` (none: the logits) keeps for a batch: buffers are shared by values whose lives do
+    /// not overlap. The kernels' scratch memory, which does not grow with the batch, comes on top.
+    ///
+    /// # Errors
+    /// A node that does not exist.
+    pub fn peak_activations(&mut self, outputs: &[NodeId], batch: usize) -> Result<usize, RunError> {
+        let logits = [self.graph.output];
+        let outputs = if outputs.is_empty() { &logits[..] } else { outputs };
+        self.execute(&[], outputs)?;
+        let values: usize = self.plans.get(outputs).map_or(0, |plan| plan.slots.iter().sum());
+        Ok(values * batch * size_of::<f32>())
+    }
+
     /// Runs on `input`, the values of whole images `[C, H, W]` one after the other, and writes the activation of `output` into `into`,
     /// resized to `N × size`; feature maps as `[N, C, H, W]`.
     ///
@@ -94,6 +106,11 @@ impl Engine {
 
     /// Fills the slots of the plan's outputs.
     fn execute(&mut self, input: &[f32], outputs: &[NodeId]) -> Result<(), RunError> {
+        self.execute_and(input, outputs, |_| ())
+    }
+
+    /// [`Engine::execute`], with something to do after each step.
+    pub(crate) fn execute_and(&mut self, input: &[f32], outputs: &[NodeId], mut each: impl FnMut(&Step)) -> Result<(), RunError> {
         let nodes = self.graph.nodes.len();
         if let Some(id) = outputs.iter().find(|id| id.0 >= nodes) {
             return Err(RunError::NoSuchNode { node: id.0, nodes });
@@ -103,12 +120,20 @@ impl Engine {
             let expected = self.graph.input_shape().to_vec();
             return Err(RunError::Input { expected, found: vec![input.len()] });
         }
-        let Self { graph, lowering, plans, arena, pool, .. } = self;
-        let plan = plans.entry(outputs.to_vec()).or_insert_with(|| compile(graph, outputs, lowering));
-        if arena.len() < plan.slots {
-            arena.resize_with(plan.slots, Buffer::default);
+        let Self { graph, lowering, plans, arena, threads } = self;
+        if !plans.contains_key(outputs) {
+            plans.insert(outputs.to_vec(), compile(graph, outputs, lowering));
         }
-        pool.install(|| run_steps(plan, arena, input, input.len() / image));
+        let Some(plan) = plans.get(outputs) else { return Ok(()) };
+        if arena.len() < plan.slots.len() {
+            arena.resize_with(plan.slots.len(), Buffer::default);
+        }
+        threads.install(|| {
+            for step in &plan.steps {
+                run_step(step, arena, input, input.len() / image);
+                each(step);
+            }
+        });
         Ok(())
     }
 
@@ -124,28 +149,35 @@ impl Engine {
         let Some(values) = self.plans.get(outputs).map(|plan| &*self.arena[plan.outputs[index]]) else { return };
         into.resize(values.len(), 0.0);
         match self.graph.node(outputs[index]).shape[..] {
-            [c, h, w] => self.pool.install(|| kernels::nhwc_to_nchw(into, values, c, h * w)),
+            [c, h, w] => self.threads.install(|| kernels::nhwc_to_nchw(into, values, c, h * w)),
             _ => into.copy_from_slice(values),
         }
     }
 }
 
-fn run_steps(plan: &Plan, arena: &mut [Buffer], input: &[f32], batch: usize) {
-    for step in &plan.steps {
-        let mut out = std::mem::take(&mut arena[step.output]);
-        out.resize(step.size * batch);
-        if batch > 0 {
-            if step.in_place {
-                step.work.run(batch, &[], &mut out);
-            } else if step.inputs.is_empty() {
-                step.work.run(batch, &[input], &mut out);
-            } else {
-                let inputs: Vec<&[f32]> = step.inputs.iter().map(|&slot| &*arena[slot]).collect();
-                step.work.run(batch, &inputs, &mut out);
+/// Inputs of a step that are gathered without an allocation; only joining maps takes more.
+const FEW: usize = 4;
+
+fn run_step(step: &Step, arena: &mut [Buffer], input: &[f32], batch: usize) {
+    let mut out = std::mem::take(&mut arena[step.output]);
+    out.resize(step.size * batch);
+    if batch > 0 {
+        if step.in_place {
+            step.work.run(batch, &[], &mut out);
+        } else if step.inputs.is_empty() {
+            step.work.run(batch, &[input], &mut out);
+        } else if step.inputs.len() <= FEW {
+            let mut inputs: [&[f32]; FEW] = [&[]; FEW];
+            for (input, &slot) in inputs.iter_mut().zip(&step.inputs) {
+                *input = &arena[slot];
             }
+            step.work.run(batch, &inputs[..step.inputs.len()], &mut out);
+        } else {
+            let inputs: Vec<&[f32]> = step.inputs.iter().map(|&slot| &*arena[slot]).collect();
+            step.work.run(batch, &inputs, &mut out);
         }
-        arena[step.output] = out;
     }
+    arena[step.output] = out;
 }
 
 impl Interpreter for Engine {

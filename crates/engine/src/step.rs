@@ -2,16 +2,25 @@
 
 use std::sync::Arc;
 
-use kernels::{Buffer, Clamp, ConvShape, Epilogue, Function, Matrix, PackedB, PoolShape};
+use kernels::{Bottleneck, Buffer, Clamp, ConvShape, Epilogue, Function, Matrix, PackedB, Pointwise, PoolShape, WinogradWeights};
 
 /// Weights of a convolution or linear layer as the kernels read them.
 #[derive(Debug)]
 pub(crate) struct Affine {
-    /// One packed operand a group; none for a depthwise convolution.
+    /// One packed operand a group; none for a depthwise convolution or one by Winograd's method.
     pub groups: Vec<PackedB>,
+    /// Of a convolution by Winograd's method.
+    pub winograd: Option<WinogradWeights>,
     /// `[KH * KW, C]` of a depthwise convolution.
     pub taps: Buffer,
     pub bias: Option<Vec<f32>>,
+}
+
+impl Affine {
+    /// A bias and no weights yet.
+    pub fn empty(bias: Option<Vec<f32>>) -> Self {
+        Self { groups: Vec::new(), winograd: None, taps: Buffer::default(), bias }
+    }
 }
 
 /// What a step computes. Shapes carry a batch of 0 until the step runs.
@@ -20,6 +29,23 @@ pub(crate) enum Work {
     Load {
         channels: usize,
         pixels: usize,
+    },
+    /// A convolution that reads the image as it comes, `[N, C, H, W]`.
+    Stem {
+        shape: ConvShape,
+        affine: Arc<Affine>,
+        clamp: Option<Clamp>,
+        then: Option<Function>,
+    },
+    /// Three convolutions at a time: pointwise (or none), depthwise, pointwise.
+    Bottleneck {
+        expand: Option<(Arc<Affine>, Option<Clamp>)>,
+        shape: ConvShape,
+        middle: Arc<Affine>,
+        clamp: Option<Clamp>,
+        project: Arc<Affine>,
+        last: Option<Clamp>,
+        residual: bool,
     },
     Conv {
         shape: ConvShape,
@@ -111,6 +137,62 @@ impl Work {
         Self::Planar { input: sizes(input), output: sizes(output), inner: Box::new(inner) }
     }
 
+    /// What it does, in a word.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Self::Load { .. } => "load",
+            Self::Stem { .. } => "stem",
+            Self::Bottleneck { expand: Some(_), .. } => "bottleneck",
+            Self::Bottleneck { expand: None, .. } => "separable",
+            Self::Conv { affine, .. } if affine.winograd.is_some() => "winograd",
+            Self::Conv { .. } => "conv",
+            Self::Depthwise { .. } => "depthwise",
+            Self::Linear { .. } => "linear",
+            Self::ScaleShift { .. } => "scale",
+            Self::LayerNorm { .. } => "layer norm",
+            Self::Softmax { .. } => "softmax",
+            Self::Activate(_) => "activation",
+            Self::MaxPool { .. } => "max pool",
+            Self::AveragePool { .. } => "average pool",
+            Self::GlobalAverage { .. } => "global average",
+            Self::Flatten { .. } => "flatten",
+            Self::Add => "add",
+            Self::Multiply => "multiply",
+            Self::Gate { .. } => "gate",
+            Self::Concat { .. } => "concat",
+            Self::Copy => "copy",
+            Self::Prepend { .. } => "prepend",
+            Self::AddTable { .. } => "add table",
+            Self::Select { .. } => "select",
+            Self::Attention { .. } => "attention",
+            Self::Planar { inner, .. } => inner.name(),
+        }
+    }
+
+    /// Multiply-adds of the convolutions and linear layers in it, by the plain sums, where it writes `size` values.
+    pub fn multiply_adds(&self, size: usize) -> u64 {
+        let taps = |shape: &ConvShape| shape.window.kernel.iter().product::<usize>();
+        let count = match self {
+            Self::Conv { shape, affine, .. } | Self::Stem { shape, affine, .. } => {
+                size * taps(shape) * shape.channels / affine.groups.len().max(1)
+            }
+            Self::Depthwise { shape, .. } => size * taps(shape),
+            Self::Bottleneck { expand, shape, .. } => {
+                let read = expand.as_ref().and_then(|(affine, _)| affine.groups.first()).map_or(0, PackedB::k);
+                let [input, output] = [shape.input, shape.output].map(|size| size.iter().product::<usize>());
+                shape.channels * (input * read + output * taps(shape)) + size * shape.channels
+            }
+            Self::Linear { affine, .. } => size * affine.groups.first().map_or(0, PackedB::k),
+            Self::Attention { tokens, .. } => 2 * size * tokens,
+            Self::Planar { inner, .. } => return inner.multiply_adds(size),
+            Self::Load { .. } | Self::ScaleShift { .. } | Self::LayerNorm { .. } | Self::Softmax { .. } | Self::Activate(_) => 0,
+            Self::MaxPool { .. } | Self::AveragePool { .. } | Self::GlobalAverage { .. } | Self::Flatten { .. } | Self::Add => 0,
+            Self::Multiply | Self::Gate { .. } | Self::Concat { .. } | Self::Copy | Self::Prepend { .. } => 0,
+            Self::AddTable { .. } | Self::Select { .. } => 0,
+        };
+        count as u64
+    }
+
     /// Whether the step may write over its only input.
     pub fn works_in_place(&self) -> bool {
         matches!(self, Self::Softmax { .. } | Self::Activate(_))
@@ -124,8 +206,29 @@ impl Work {
             Self::Conv { shape, affine, clamp, residual, then } => {
                 let residual = residual.then(|| inputs[1]);
                 let epilogue = Epilogue { bias: affine.bias.as_deref(), residual, clamp: *clamp };
-                kernels::conv2d(out, inputs[0], &sized(shape), &affine.groups, &epilogue);
+                match &affine.winograd {
+                    Some(weights) => kernels::winograd(out, inputs[0], &sized(shape), weights, &epilogue),
+                    None => kernels::conv2d(out, inputs[0], &sized(shape), &affine.groups, &epilogue),
+                }
                 finish(out, *then);
+            }
+            Self::Stem { shape, affine, clamp, then } => {
+                let epilogue = Epilogue { bias: affine.bias.as_deref(), residual: None, clamp: *clamp };
+                for packed in &affine.groups {
+                    kernels::conv2d_planar(out, inputs[0], &sized(shape), packed, &epilogue);
+                }
+                finish(out, *then);
+            }
+            Self::Bottleneck { expand, shape, middle, clamp, project, last, residual } => {
+                let expand = expand.as_ref().and_then(|(affine, clamp)| {
+                    let weights = affine.groups.first()?;
+                    Some(Pointwise { weights, bias: affine.bias.as_deref(), clamp: *clamp })
+                });
+                let epilogue = Epilogue { bias: project.bias.as_deref(), residual: residual.then(|| inputs[1]), clamp: *last };
+                for project in &project.groups {
+                    let (taps, bias) = (&*middle.taps, middle.bias.as_deref());
+                    Bottleneck { expand, shape: sized(shape), taps, bias, clamp: *clamp, project, epilogue }.run(out, inputs[0]);
+                }
             }
             Self::Depthwise { shape, affine, clamp, then } => {
                 kernels::depthwise(out, inputs[0], &sized(shape), &affine.taps, affine.bias.as_deref(), *clamp);

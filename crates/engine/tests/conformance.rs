@@ -181,6 +181,45 @@ fn tokens_agree_with_the_reference() {
     conforms(&b.finish(x).unwrap(), 5);
 }
 
+/// Maps large enough that inverted residual blocks run as one step, with and without expansion, shortcut and readers in between.
+#[test]
+fn large_inverted_residuals_agree_with_the_reference() {
+    let mut b = GraphBuilder::new("inverted", [3, 118, 114]);
+    let mut x = b.conv("stem", b.input(), Conv2d::new(3, 16, 3).padding(1));
+    x = b.activation("stem_act", x, Activation::Relu6);
+    let block = |b: &mut GraphBuilder, name: &str, x: NodeId, (hidden, out, kernel, stride): (usize, usize, usize, usize)| {
+        let c = b.shape(x)[0];
+        let mut y = x;
+        if hidden != c {
+            y = b.conv(format!("{name}.expand"), y, Conv2d::new(c, hidden, 1));
+            y = b.batch_norm(format!("{name}.bn1"), y, 1e-3);
+            y = b.activation(format!("{name}.act1"), y, Activation::Relu6);
+        }
+        let depthwise = Conv2d::new(hidden, hidden, kernel).groups(hidden).stride(stride);
+        let pad = Padding { top: kernel / 2, left: kernel / 2 - stride / 2, bottom: kernel / 2, right: kernel / 2 };
+        y = b.conv(format!("{name}.depthwise"), y, depthwise.pad(pad));
+        y = b.batch_norm(format!("{name}.bn2"), y, 1e-3);
+        y = b.activation(format!("{name}.act2"), y, Activation::Relu);
+        y = b.conv(format!("{name}.project"), y, Conv2d::new(hidden, out, 1).with_bias());
+        if b.shape(y) == b.shape(x) { b.sum(format!("{name}.add"), y, x) } else { y }
+    };
+    x = block(&mut b, "separable", x, (16, 16, 3, 1));
+    x = block(&mut b, "first", x, (40, 16, 3, 1));
+    x = block(&mut b, "second", x, (24, 20, 5, 2));
+    let x = b.global_avg_pool("pool", x);
+    let x = b.linear("fc", x, 3);
+    let graph = b.finish(x).unwrap();
+    conforms(&graph, 7);
+    let mut engine = engine(&graph, &weights(&graph, 7), 2);
+    let steps = engine.profile(&vec![0.5; 3 * 118 * 114], 1).unwrap();
+    let ops: Vec<&str> = steps.iter().map(|step| step.op).collect();
+    assert_eq!(ops, ["stem", "separable", "bottleneck", "bottleneck", "global average", "linear"]);
+    // Buffers are shared: fewer values than all steps write.
+    let written: usize = steps.iter().map(|step| step.shape.iter().product::<usize>()).sum();
+    let peak = engine.peak_activations(&[], 3).unwrap();
+    assert!(peak > 0 && peak < written * 3 * 4, "{peak} bytes for {written} values an image");
+}
+
 #[test]
 fn rare_ops_over_the_width_agree_with_the_reference() {
     let mut b = GraphBuilder::new("rare", [3, 5, 6]);

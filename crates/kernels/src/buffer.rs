@@ -14,6 +14,11 @@ pub struct Buffer {
 }
 
 impl Buffer {
+    /// No values, no memory.
+    pub const fn new() -> Self {
+        Self { lines: Vec::new(), len: 0 }
+    }
+
     /// `len` zeros.
     pub fn zeros(len: usize) -> Self {
         Self { lines: vec![Line([0.0; 16]); len.div_ceil(16)], len }

@@ -3,6 +3,7 @@
 use std::ops::Range;
 
 use crate::buffer::Buffer;
+use crate::direct::Direct;
 use crate::gemm::{Epilogue, Rows, multiply};
 use crate::pack::{Matrix, PackedB};
 
@@ -105,6 +106,21 @@ impl Rows for Patches<'_> {
     }
 }
 
+/// A convolution that reads an image as it comes: `input` `[N, C, H, W]`, a packed operand `[KH * C * KW, out]`, `output`
+/// `[N, OH, OW, out]`; no dilation. Made for the few channels of a stem.
+///
+/// # Panics
+/// Where sizes disagree.
+pub fn conv2d_planar(output: &mut [f32], input: &[f32], shape: &ConvShape, b: &PackedB, epilogue: &Epilogue) {
+    assert_eq!(input.len(), shape.batch * shape.input[0] * shape.input[1] * shape.channels, "input");
+    assert_eq!(output.len(), shape.pixels() * b.n, "output");
+    assert!(Direct::fits(shape), "no dilation");
+    assert_eq!(b.k, shape.window.kernel[0] * shape.window.kernel[1] * shape.channels, "weights");
+    let epilogue_fits = epilogue.bias.is_none_or(|bias| bias.len() == b.n) && epilogue.residual.is_none_or(|r| r.len() == output.len());
+    assert!(epilogue_fits, "a bias a channel and a residual of the output's shape");
+    Direct { input, planar: true, shape: *shape, b, epilogue }.run(output);
+}
+
 /// A convolution: `input` `[N, H, W, C]`, one packed operand `[KH * KW * C / groups, out / groups]` for each group, `output`
 /// `[N, OH, OW, out]`; bias, residual and activation as in [`Epilogue`].
 ///
@@ -120,6 +136,11 @@ pub fn conv2d(output: &mut [f32], input: &[f32], shape: &ConvShape, groups: &[Pa
     assert!(groups.iter().all(|b| b.k == taps * count), "weights of {taps} taps of {count} channels");
     if let ([b], true) = (groups, shape.is_pointwise()) {
         return multiply(output, out, m, &Matrix::new(input, m, shape.channels), b, false, epilogue);
+    }
+    if let ([b], true) = (groups, Direct::fits(shape)) {
+        let epilogue_fits = epilogue.bias.is_none_or(|bias| bias.len() == out) && epilogue.residual.is_none_or(|r| r.len() == output.len());
+        assert!(epilogue_fits, "a bias a channel and a residual of the output's shape");
+        return Direct { input, planar: false, shape: *shape, b, epilogue }.run(output);
     }
     let mut column = 0;
     for (group, b) in groups.iter().enumerate() {

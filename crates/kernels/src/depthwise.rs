@@ -1,10 +1,10 @@
 //! Depthwise convolution, NHWC: every channel its own small filter; vectors run over channels.
 
-use rayon::prelude::*;
-
 use crate::conv::ConvShape;
 use crate::dispatch::{Isa, Kernel, Simd};
+use crate::filter::Filter;
 use crate::gemm::Clamp;
+use crate::threads::each_chunk;
 
 /// A depthwise convolution: `input` `[N, H, W, C]`, `weights` `[KH * KW, C]`, `bias` `[C]`, `output` `[N, OH, OW, C]`.
 ///
@@ -34,7 +34,7 @@ pub(crate) fn depthwise_for(
     let row = ow * c;
     // Some thousands of outputs a task: enough to pay for handing it out.
     let rows = (16_384 / row.max(1)).clamp(1, oh);
-    output.par_chunks_mut(rows * row).enumerate().for_each(|(task, out)| {
+    each_chunk(output, rows * row, |task, out| {
         for (i, out) in out.chunks_exact_mut(row).enumerate() {
             let (n, y) = ((task * rows + i) / oh, (task * rows + i) % oh);
             let image = &input[n * h * w * c..(n + 1) * h * w * c];
@@ -59,79 +59,47 @@ impl Kernel for Row<'_> {
 
     #[inline(always)]
     fn run<S: Simd>(mut self, s: S) {
-        let w = self.shape.window;
-        match (w.kernel, w.stride, w.dilation) {
-            ([3, 3], [1, 1], [1, 1]) => self.row::<S, 3, 1>(s),
-            ([3, 3], [2, 2], [1, 1]) => self.row::<S, 3, 2>(s),
-            ([5, 5], [1, 1], [1, 1]) => self.row::<S, 5, 1>(s),
-            ([5, 5], [2, 2], [1, 1]) => self.row::<S, 5, 2>(s),
-            _ => self.columns(s, 0, self.shape.output[1]),
+        let (window, channels, [_, w], [_, ow]) = (self.shape.window, self.shape.channels, self.shape.input, self.shape.output);
+        let fast = matches!((window.kernel, window.stride, window.dilation), ([3, 3] | [5, 5], [1, 1] | [2, 2], [1, 1]));
+        if !fast || !channels.is_multiple_of(S::LANES) {
+            return self.columns(s, 0, ow);
         }
+        // Columns whose windows lie inside the image, and those on either side.
+        let (kernel, stride, left) = (window.kernel[1], window.stride[1], window.padding[1]);
+        let first = left.div_ceil(stride).min(ow);
+        let last = if w + left >= kernel { ((w + left - kernel) / stride + 1).clamp(first, ow) } else { first };
+        self.columns(s, 0, first);
+        if first < last {
+            self.inner(s, first, last);
+        }
+        self.columns(s, last, ow);
     }
 }
 
 impl Row<'_> {
-    /// Columns whose windows lie inside the image go eight (then four) at a time, the rest one by one.
+    /// Columns `first..last`, all of whose taps exist sideways, of whole vectors of channels.
     #[inline(always)]
-    fn row<S: Simd, const K: usize, const ST: usize>(&mut self, s: S) {
-        let ([_, w], [_, ow], left) = (self.shape.input, self.shape.output, self.shape.window.padding[1]);
-        let first = left.div_ceil(ST).min(ow);
-        let last = if w + left >= K { ((w + left - K) / ST + 1).clamp(first, ow) } else { first };
-        self.columns(s, 0, first);
-        let mut x = first;
-        while x + 8 <= last {
-            self.inner::<S, K, ST, 8>(s, x);
-            x += 8;
-        }
-        while x + 4 <= last {
-            self.inner::<S, K, ST, 4>(s, x);
-            x += 4;
-        }
-        // What is left is covered by one more tile that ends at the last column and computes some outputs twice.
-        if x < last && last >= first + 4 {
-            self.inner::<S, K, ST, 4>(s, last - 4);
-            x = last;
-        }
-        while x + 2 <= last {
-            self.inner::<S, K, ST, 2>(s, x);
-            x += 2;
-        }
-        self.columns(s, x, ow);
-    }
-
-    /// `XT` columns from `x`, all of whose taps exist sideways.
-    #[inline(always)]
-    fn inner<S: Simd, const K: usize, const ST: usize, const XT: usize>(&mut self, s: S, x: usize) {
+    fn inner<S: Simd>(&mut self, s: S, first: usize, last: usize) {
         let (c, [h, w], window) = (self.shape.channels, self.shape.input, self.shape.window);
-        let sx = x * ST - window.padding[1];
-        assert!(sx + (XT - 1) * ST + K <= w && self.out.len() >= (x + XT) * c && self.weights.len() == K * K * c);
-        let mut channel = 0;
-        while channel + S::LANES <= c {
-            // SAFETY: `channel + LANES <= c`; rows come from `source`, columns were checked above, so every vector lies in the image, the
-            // weights, the bias (checked at the door) or the output row.
-            unsafe {
-                let bias = if let Some(b) = self.bias { s.load(b.as_ptr().add(channel)) } else { s.splat(0.0) };
-                let mut acc = [bias; XT];
-                for ky in 0..K {
-                    let Some(sy) = window.source(0, self.y, ky, h) else { continue };
-                    let row = self.image.as_ptr().add((sy * w + sx) * c + channel);
-                    let taps = self.weights.as_ptr().add(ky * K * c + channel);
-                    for kx in 0..K {
-                        let tap = s.load(taps.add(kx * c));
-                        for (i, acc) in acc.iter_mut().enumerate() {
-                            *acc = s.fma(s.load(row.add((i * ST + kx) * c)), tap, *acc);
-                        }
-                    }
-                }
-                for (i, &v) in acc.iter().enumerate() {
-                    s.store(self.out.as_mut_ptr().add((x + i) * c + channel), self.clamped(s, v));
-                }
-            }
-            channel += S::LANES;
-        }
-        for x in x..x + XT {
-            self.pixel::<S, 1>(s, x, channel);
-        }
+        let (kernel, stride) = (window.kernel[0], window.stride[1]);
+        let sx = first * stride - window.padding[1];
+        assert!(sx + (last - first - 1) * stride + kernel <= w && self.out.len() >= last * c);
+        let line = |tap: usize| window.source(0, self.y, tap, h).map(|sy| self.image[(sy * w + sx) * c..].as_ptr());
+        let filter = Filter {
+            out: self.out[first * c..].as_mut_ptr(),
+            out_stride: c,
+            pixels: last - first,
+            lines: std::array::from_fn(|tap| if tap < kernel { line(tap) } else { None }),
+            pixel: c,
+            width: c,
+            taps: self.weights.as_ptr(),
+            tap_stride: c,
+            bias: self.bias.map(<[f32]>::as_ptr),
+            clamp: self.clamp,
+        };
+        // SAFETY: rows come from `source`, columns were checked above, channels are whole vectors; weights and bias were checked at the
+        // door; the output row is borrowed exclusively.
+        unsafe { filter.run(s, kernel, stride) };
     }
 
     #[inline(always)]

@@ -1,8 +1,7 @@
 //! Elementwise functions.
 
-use rayon::prelude::*;
-
 use crate::dispatch::{Isa, Kernel, Simd};
+use crate::threads::each_chunk;
 
 /// Values a task: some tens of microseconds.
 const CHUNK: usize = 16_384;
@@ -100,12 +99,13 @@ impl Kernel for Apply<'_> {
 /// Applies a function in place.
 pub fn activate(values: &mut [f32], function: Function) {
     let isa = Isa::best();
-    values.par_chunks_mut(CHUNK).for_each(|chunk| isa.run(Apply(chunk, function)));
+    each_chunk(values, CHUNK, |_, chunk| isa.run(Apply(chunk, function)));
 }
 
 fn zip(output: &mut [f32], a: &[f32], b: &[f32], f: impl Fn(f32, f32) -> f32 + Sync) {
     assert!(output.len() == a.len() && a.len() == b.len(), "equal lengths");
-    output.par_chunks_mut(CHUNK).zip(a.par_chunks(CHUNK)).zip(b.par_chunks(CHUNK)).for_each(|((o, a), b)| {
+    each_chunk(output, CHUNK, |index, o| {
+        let (a, b) = (&a[index * CHUNK..], &b[index * CHUNK..]);
         o.iter_mut().zip(a).zip(b).for_each(|((o, &a), &b)| *o = f(a, b));
     });
 }
@@ -124,8 +124,9 @@ pub fn multiply(output: &mut [f32], a: &[f32], b: &[f32]) {
 pub fn gate_channels(output: &mut [f32], input: &[f32], gates: &[f32], pixels: usize, channels: usize) {
     assert!(output.len() == input.len() && input.len() == gates.len() * pixels, "one gate a channel and image");
     let image = (pixels * channels).max(1);
-    output.par_chunks_mut(image).zip(input.par_chunks(image)).zip(gates.par_chunks(channels.max(1))).for_each(|((o, x), gates)| {
-        for (o, x) in o.chunks_exact_mut(channels).zip(x.chunks_exact(channels)) {
+    each_chunk(output, image, |index, o| {
+        let gates = &gates[index * channels..(index + 1) * channels];
+        for (o, x) in o.chunks_exact_mut(channels).zip(input[index * image..].chunks_exact(channels)) {
             o.iter_mut().zip(x).zip(gates).for_each(|((o, &x), &g)| *o = x * g);
         }
     });
@@ -136,8 +137,8 @@ pub fn scale_shift(output: &mut [f32], input: &[f32], scale: &[f32], shift: &[f3
     let c = scale.len();
     assert!(output.len() == input.len() && shift.len() == c && input.len().is_multiple_of(c.max(1)), "one scale and shift a channel");
     let rows = (CHUNK / c.max(1)).max(1) * c.max(1);
-    output.par_chunks_mut(rows).zip(input.par_chunks(rows)).for_each(|(o, x)| {
-        for (o, x) in o.chunks_exact_mut(c).zip(x.chunks_exact(c)) {
+    each_chunk(output, rows, |index, o| {
+        for (o, x) in o.chunks_exact_mut(c).zip(input[index * rows..].chunks_exact(c)) {
             o.iter_mut().zip(x).zip(scale.iter().zip(shift)).for_each(|((o, &x), (&a, &b))| *o = x * a + b);
         }
     });

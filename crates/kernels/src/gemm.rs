@@ -1,21 +1,20 @@
 //! Matrix products: the blocking, the threads, and the safe front of the microkernel.
 
-use std::cell::RefCell;
 use std::ops::Range;
-
-use rayon::prelude::*;
 
 use crate::buffer::Buffer;
 use crate::dispatch::{Isa, Kernel, Simd};
 use crate::pack::{Matrix, PackedB};
+use crate::scratch;
+use crate::threads::{count, parallel};
 use crate::tile::{Finish, Strip};
 
 /// Values of k in a block: a panel of B this deep stays in the first two cache levels.
-const KC: usize = 384;
+pub(crate) const KC: usize = 384;
 /// Rows of A in a task, at most: their block stays in the second level.
-const MC: usize = 144;
-/// Multiply-adds below which threads cost more than they bring.
-const SERIAL: usize = 1 << 17;
+pub(crate) const MC: usize = 144;
+/// Multiply-adds of a part, at least.
+const SMALLEST: usize = 1 << 16;
 
 /// Bounds that a result is clamped to: an activation.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -87,10 +86,6 @@ impl Shared {
     }
 }
 
-thread_local! {
-    static SCRATCH: RefCell<Buffer> = RefCell::new(Buffer::default());
-}
-
 /// `c [m, n] = a [m, k] · b`, or `c += a · b`; C row-major without gaps, with an epilogue on the result.
 ///
 /// # Panics
@@ -124,18 +119,19 @@ pub(crate) fn gemm_for(isa: Isa, c: &mut [f32], a: Matrix, b: Matrix, accumulate
     }
 }
 
+/// The product on this thread alone, for callers that are parts of a job already and write rows among those of others.
+///
+/// # Safety
+/// `c` points at `m` rows, `c_stride` apart, of `b.n` values that nobody else touches meanwhile.
+pub(crate) unsafe fn multiply_at(c: Shared, c_stride: usize, m: usize, a: &impl Rows, b: &PackedB) {
+    for start in (0..m).step_by(MC) {
+        let (rows, panels) = (start..m.min(start + MC), 0..b.panels());
+        b.isa.run(Product { a, b, c, c_stride, rows, panels, accumulate: false, epilogue: &Epilogue::default() });
+    }
+}
+
 /// The product of `m` rows with packed B into C whose rows are `c_stride` apart.
 pub(crate) fn multiply(c: &mut [f32], c_stride: usize, m: usize, a: &impl Rows, b: &PackedB, accumulate: bool, epilogue: &Epilogue) {
-    spread(c, c_stride, m, a, b, accumulate, epilogue, rayon::current_num_threads());
-}
-
-/// [`multiply`] without accumulation, on this thread alone: for callers that are tasks already.
-pub(crate) fn multiply_here(c: &mut [f32], c_stride: usize, m: usize, a: &impl Rows, b: &PackedB, epilogue: &Epilogue) {
-    spread(c, c_stride, m, a, b, false, epilogue, 1);
-}
-
-#[allow(clippy::too_many_arguments)]
-fn spread(c: &mut [f32], c_stride: usize, m: usize, a: &impl Rows, b: &PackedB, accumulate: bool, epilogue: &Epilogue, threads: usize) {
     let n = b.n;
     if m == 0 || n == 0 {
         return;
@@ -143,28 +139,58 @@ fn spread(c: &mut [f32], c_stride: usize, m: usize, a: &impl Rows, b: &PackedB, 
     assert!(c_stride >= n && c.len() >= (m - 1) * c_stride + n, "C is too small: {} values for {m} × {n}", c.len());
     assert!(epilogue.bias.is_none_or(|bias| bias.len() == n), "one bias a column");
     assert!(epilogue.residual.is_none_or(|r| r.len() >= (m - 1) * c_stride + n), "a residual of C's shape");
+    assert!(!accumulate || epilogue.residual.is_none(), "either a residual or C's old values are added");
     let shared = Shared(c.as_mut_ptr());
-    let task = |rows: Range<usize>, panels: Range<usize>| {
-        let product = Product { a, b, c: shared, c_stride, rows, panels, accumulate, epilogue };
-        b.isa.run(product);
-    };
     let panels = b.panels();
-    if threads == 1 || m * n * b.k < SERIAL {
-        for start in (0..m).step_by(MC) {
-            task(start..m.min(start + MC), 0..panels);
-        }
-        return;
-    }
     // Parts are a matter of speed alone: every element of C is one thread's, and its sum runs over k in one order.
-    let rows = m.div_ceil(threads * 3).next_multiple_of(24).clamp(24, MC);
-    let row_tasks = m.div_ceil(rows);
-    let groups = if row_tasks >= threads * 2 { 1 } else { (threads * 3).div_ceil(row_tasks).min(panels) };
-    let wide = panels.div_ceil(groups);
-    let groups = panels.div_ceil(wide);
-    (0..row_tasks * groups).into_par_iter().with_max_len(1).for_each(|index| {
-        let (r, g) = (index / groups, index % groups);
-        task(r * rows..m.min((r + 1) * rows), g * wide..panels.min((g + 1) * wide));
+    let split = Split::new(m.div_ceil(MC)..m.div_ceil(8), panels, m >= n, m * n * b.k, count());
+    parallel(split.parts(), |index| {
+        let (rows, panels) = split.part(index, m, panels);
+        b.isa.run(Product { a, b, c: shared, c_stride, rows, panels, accumulate, epilogue });
     });
+}
+
+/// How C is dealt out: runs of rows by runs of panels.
+#[derive(Clone, Copy)]
+pub(crate) struct Split {
+    pub row_parts: usize,
+    pub panel_parts: usize,
+    rows_first: bool,
+}
+
+impl Split {
+    /// A split into a few parts a thread, of `work` multiply-adds together: between `rows.start` and `rows.end` runs of rows, and at most
+    /// `panels` of panels. Each thread reads its rows of A and its columns of B, so the larger operand is the one to divide first.
+    pub fn new(rows: Range<usize>, panels: usize, rows_first: bool, work: usize, threads: usize) -> Self {
+        let wanted = if threads == 1 { 1 } else { (threads * 4).min(work / SMALLEST).max(1) };
+        let fit = |parts: usize| parts.min(rows.end).max(rows.start).max(1);
+        let (row_parts, panel_parts) = if rows_first {
+            let row_parts = fit(wanted);
+            (row_parts, wanted.div_ceil(row_parts).min(panels))
+        } else {
+            let panel_parts = wanted.min(panels);
+            (fit(wanted.div_ceil(panel_parts)), panel_parts)
+        };
+        Self { row_parts, panel_parts, rows_first }
+    }
+
+    pub fn parts(&self) -> usize {
+        self.row_parts * self.panel_parts
+    }
+
+    /// The rows and panels of a part, of so many in all. Neighbours share what is larger.
+    pub fn part(&self, index: usize, rows: usize, panels: usize) -> (Range<usize>, Range<usize>) {
+        let (r, p) = match self.rows_first {
+            true => (index / self.panel_parts, index % self.panel_parts),
+            false => (index % self.row_parts, index / self.row_parts),
+        };
+        (share(rows, self.row_parts, r), share(panels, self.panel_parts, p))
+    }
+}
+
+/// The `index`th of `parts` nearly equal runs of `0..total`.
+pub(crate) fn share(total: usize, parts: usize, index: usize) -> Range<usize> {
+    total * index / parts..total * (index + 1) / parts
 }
 
 struct Product<'a, A> {
@@ -183,7 +209,7 @@ impl<A: Rows> Kernel for Product<'_, A> {
 
     #[inline(always)]
     fn run<S: Simd>(self, s: S) {
-        SCRATCH.with_borrow_mut(|scratch| self.blocks(s, scratch));
+        scratch::for_part(|buffer| self.blocks(s, buffer));
     }
 }
 
@@ -192,27 +218,27 @@ impl<A: Rows> Product<'_, A> {
     fn blocks<S: Simd>(&self, s: S, scratch: &mut Buffer) {
         let k = self.b.k;
         let blocks = k.div_ceil(KC).max(1);
-        let depth = k.div_ceil(blocks);
         for block in 0..blocks {
-            let ks = block * depth..k.min((block + 1) * depth);
+            let ks = share(k, blocks, block);
             let m = self.rows.len();
             let (a, a_stride) = self.a.block(self.rows.clone(), ks.clone(), scratch);
             assert!(a.len() >= (m - 1) * a_stride + ks.len(), "A is too small");
             for index in self.panels.clone() {
                 let panel = self.b.panel(index);
-                let (column, row) = (panel.column, self.rows.start);
-                let finish = self.finish(block == 0, block + 1 == blocks, row, column);
+                let c = self.c.get().wrapping_add(self.rows.start * self.c_stride + panel.column);
                 let strip = Strip {
                     rows: m,
-                    k: ks.len(),
                     a: a.as_ptr(),
                     a_stride,
+                    runs: 1,
+                    run: ks.len(),
+                    run_stride: 0,
                     b: panel.data[ks.start * panel.vectors * S::LANES..].as_ptr(),
-                    c: self.c.get().wrapping_add(row * self.c_stride + column),
+                    c,
                     c_stride: self.c_stride,
                     vectors: panel.vectors,
                     width: panel.width,
-                    finish,
+                    finish: self.epilogue.finish(c, self.c_stride, [self.rows.start, panel.column], [block, blocks], self.accumulate),
                 };
                 // SAFETY: A was checked above; B's panel holds k rows of its vectors; `multiply` checked C, bias and residual, and gives
                 // each task rows and columns of its own.
@@ -220,21 +246,21 @@ impl<A: Rows> Product<'_, A> {
             }
         }
     }
+}
 
+impl Epilogue<'_> {
+    /// What the tiles at `c`, row `row` and column `column` of C, do in block `block` of `blocks` of k: the first begins with the bias and
+    /// what is added, the others with what the one before left; the last clamps.
     #[inline(always)]
-    fn finish(&self, first: bool, last: bool, row: usize, column: usize) -> Finish {
-        let e = self.epilogue;
-        let at =
-            |slice: Option<&[f32]>, offset: usize| slice.filter(|_| last).map_or(std::ptr::null(), |s| s.as_ptr().wrapping_add(offset));
-        let clamp = e.clamp.filter(|_| last);
+    pub(crate) fn finish(&self, c: *const f32, stride: usize, [row, column]: [usize; 2], [block, blocks]: [usize; 2], accumulate: bool) -> Finish {
+        let residual = self.residual.map_or(std::ptr::null(), |r| r.as_ptr().wrapping_add(row * stride + column));
+        let clamp = self.clamp.filter(|_| block + 1 == blocks);
         Finish {
-            accumulate: self.accumulate || !first,
-            bias: at(e.bias, column),
-            residual: at(e.residual, row * self.c_stride + column),
-            residual_stride: self.c_stride,
-            clamp: clamp.is_some(),
-            low: clamp.map_or(0.0, |c| c.low),
-            high: clamp.map_or(0.0, |c| c.high),
+            bias: self.bias.filter(|_| block == 0).map_or(std::ptr::null(), |bias| bias.as_ptr().wrapping_add(column)),
+            add: if block > 0 || accumulate { c } else { residual },
+            add_stride: stride,
+            low: clamp.map_or(f32::NEG_INFINITY, |c| c.low),
+            high: clamp.map_or(f32::INFINITY, |c| c.high),
         }
     }
 }

@@ -1,6 +1,6 @@
 //! Between `[N, C, H, W]` and `[N, H, W, C]`.
 
-use rayon::prelude::*;
+use crate::threads::each_chunk;
 
 /// Pixels a task.
 const PIXELS: usize = 1024;
@@ -24,7 +24,7 @@ fn transpose(output: &mut [f32], input: &[f32], rows: usize, cols: usize) {
     }
     for (output, input) in output.chunks_exact_mut(image).zip(input.chunks_exact(image)) {
         let cols_per_task = (PIXELS * 4 / rows).clamp(1, cols);
-        output.par_chunks_mut(cols_per_task * rows).enumerate().for_each(|(task, out)| {
+        each_chunk(output, cols_per_task * rows, |task, out| {
             let first = task * cols_per_task;
             for block in (0..rows).step_by(16) {
                 let block = block..rows.min(block + 16);

@@ -7,25 +7,32 @@
 //! Functions panic where a slice's length and the stated shape disagree: that is a bug of the caller, never of a user's data.
 
 mod attention;
+mod bottleneck;
 mod buffer;
 mod conv;
 mod depthwise;
+mod direct;
 mod dispatch;
 mod elementwise;
+mod filter;
 mod gemm;
 mod layout;
 mod memory;
 mod normalise;
 mod pack;
 mod pool;
+mod scratch;
 #[cfg(test)]
 mod tests;
+mod threads;
 mod tile;
 mod vectorize;
+mod winograd;
 
 pub use attention::attention;
+pub use bottleneck::{Bottleneck, Pointwise};
 pub use buffer::Buffer;
-pub use conv::{ConvShape, Window, conv2d};
+pub use conv::{ConvShape, Window, conv2d, conv2d_planar};
 pub use depthwise::depthwise;
 pub use dispatch::Isa;
 pub use elementwise::{Function, activate, add, gate_channels, multiply, scale_shift};
@@ -35,4 +42,6 @@ pub use memory::keep_freed_memory;
 pub use normalise::{layer_norm, softmax};
 pub use pack::{Matrix, PackedB};
 pub use pool::{PoolShape, average_pool, global_average, max_pool, max_pool_with_argmax};
+pub use threads::Threads;
 pub use vectorize::{Loops, vectorized};
+pub use winograd::{WinogradWeights, winograd, winograd_side};

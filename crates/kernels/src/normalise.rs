@@ -1,9 +1,8 @@
 //! Layer normalisation and softmax over rows.
 
-use rayon::prelude::*;
-
 use crate::dispatch::{Isa, Kernel, Simd};
 use crate::elementwise::exp;
+use crate::threads::each_chunk;
 
 /// Partial sums: enough to fill a vector of any instruction set, and the same for each, so that the order of additions is one.
 const PARTS: usize = 16;
@@ -62,7 +61,7 @@ fn rows_per_task(columns: usize) -> usize {
 pub fn softmax(values: &mut [f32], columns: usize) {
     assert!(columns > 0 && values.len().is_multiple_of(columns), "whole rows");
     let isa = Isa::best();
-    values.par_chunks_mut(rows_per_task(columns)).for_each(|rows| softmax_rows(isa, rows, columns, 1.0));
+    each_chunk(values, rows_per_task(columns), |_, rows| softmax_rows(isa, rows, columns, 1.0));
 }
 
 struct LayerNormRows<'a> {
@@ -95,7 +94,8 @@ pub fn layer_norm(output: &mut [f32], input: &[f32], weight: &[f32], bias: &[f32
     let n = weight.len();
     assert!(n > 0 && bias.len() == n && output.len() == input.len() && input.len().is_multiple_of(n), "whole rows");
     let (isa, chunk) = (Isa::best(), rows_per_task(n));
-    output.par_chunks_mut(chunk).zip(input.par_chunks(chunk)).for_each(|(output, input)| {
+    each_chunk(output, chunk, |index, output| {
+        let input = &input[index * chunk..index * chunk + output.len()];
         isa.run(LayerNormRows { output, input, weight, bias, eps });
     });
 }

@@ -67,11 +67,12 @@ impl PackedB {
         let (lanes, panel) = self.isa.panel();
         (self.k, self.n) = (b.rows, b.cols);
         self.data.resize(b.rows * b.cols.div_ceil(lanes) * lanes);
-        let full = lanes * panel;
+        let vectors = b.cols.div_ceil(lanes);
         let mut at = 0;
-        for column in (0..b.cols).step_by(full) {
-            let width = full.min(b.cols - column);
-            let padded = width.div_ceil(lanes) * lanes;
+        for index in 0..vectors.div_ceil(panel) {
+            let (first, count) = share(vectors, panel, index);
+            let (column, padded) = (first * lanes, count * lanes);
+            let width = padded.min(b.cols - column);
             for (k, row) in self.data[at..at + padded * b.rows].chunks_exact_mut(padded).enumerate() {
                 let start = k * b.row_stride + column * b.col_stride;
                 if b.col_stride == 1 {
@@ -104,11 +105,18 @@ impl PackedB {
 
     pub(crate) fn panel(&self, index: usize) -> Panel<'_> {
         let (lanes, panel) = self.isa.panel();
-        let full = lanes * panel;
-        let column = index * full;
-        let width = full.min(self.n - column);
-        let vectors = width.div_ceil(lanes);
+        let (first, vectors) = share(self.n.div_ceil(lanes), panel, index);
+        let column = first * lanes;
+        let width = (vectors * lanes).min(self.n - column);
         let at = column * self.k;
         Panel { column, width, vectors, data: &self.data[at..at + vectors * lanes * self.k] }
     }
+}
+
+/// First vector and number of vectors of panel `index`, where `vectors` are split as evenly as panels of at most `panel` allow: a panel of
+/// one vector, slow because its sums wait for each other, comes up only alone.
+fn share(vectors: usize, panel: usize, index: usize) -> (usize, usize) {
+    let panels = vectors.div_ceil(panel);
+    let (each, wider) = (vectors / panels, vectors % panels);
+    (index * each + index.min(wider), each + usize::from(index < wider))
 }

@@ -3,20 +3,42 @@
 use rayon::prelude::*;
 
 use crate::conv::ConvShape;
+use crate::dispatch::{Isa, Kernel, Simd};
+use crate::gemm::Shared;
+use crate::threads::{each_chunk, parallel};
 
 /// A pooling: the same sizes as a convolution's.
 pub type PoolShape = ConvShape;
 
-/// Runs `pixel(image, y, x, out)` for every output pixel, rows in parallel.
-fn each_pixel(output: &mut [f32], input: &[f32], shape: &PoolShape, pixel: impl Fn(&[f32], usize, usize, &mut [f32]) + Sync) {
-    let (c, [h, w], [oh, ow]) = (shape.channels, shape.input, shape.output);
-    assert_eq!(input.len(), shape.batch * h * w * c, "input");
-    assert_eq!(output.len(), shape.pixels() * c, "output");
-    output.par_chunks_mut((ow * c).max(1)).enumerate().for_each(|(row, out)| {
-        let image = &input[row / oh * h * w * c..][..h * w * c];
-        for (x, out) in out.chunks_exact_mut(c).enumerate() {
-            pixel(image, row % oh, x, out);
+/// One row of the output, made pixel by pixel.
+struct Row<'a, P> {
+    out: &'a mut [f32],
+    image: &'a [f32],
+    y: usize,
+    channels: usize,
+    pixel: &'a P,
+}
+
+impl<P: Fn(&[f32], usize, usize, &mut [f32])> Kernel for Row<'_, P> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<S: Simd>(self, _: S) {
+        for (x, out) in self.out.chunks_exact_mut(self.channels).enumerate() {
+            (self.pixel)(self.image, self.y, x, out);
         }
+    }
+}
+
+/// Runs `pixel(image, y, x, out)` (to be marked `#[inline(always)]`) for every output pixel, rows in parallel.
+fn each_pixel(output: &mut [f32], input: &[f32], shape: &PoolShape, pixel: impl Fn(&[f32], usize, usize, &mut [f32]) + Sync) {
+    let (channels, [h, w], [oh, ow]) = (shape.channels, shape.input, shape.output);
+    assert_eq!(input.len(), shape.batch * h * w * channels, "input");
+    assert_eq!(output.len(), shape.pixels() * channels, "output");
+    let isa = Isa::best();
+    each_chunk(output, ow * channels, |row, out| {
+        let image = &input[row / oh * h * w * channels..][..h * w * channels];
+        isa.run(Row { out, image, y: row % oh, channels, pixel: &pixel });
     });
 }
 
@@ -34,16 +56,31 @@ fn each_tap(shape: &PoolShape, y: usize, x: usize, mut each: impl FnMut(usize)) 
     }
 }
 
+#[inline(always)]
+fn larger(o: &mut f32, v: f32) {
+    *o = if v > *o || v.is_nan() { v } else { *o };
+}
+
+/// Channels whose maxima are held in registers.
+const LANES: usize = 32;
+
 /// Maxima; padding never wins, NaN always does.
 pub fn max_pool(output: &mut [f32], input: &[f32], shape: &PoolShape) {
     let c = shape.channels;
-    each_pixel(output, input, shape, |image, y, x, out| {
-        out.fill(f32::NEG_INFINITY);
-        each_tap(shape, y, x, |at| {
-            for (o, &v) in out.iter_mut().zip(&image[at * c..(at + 1) * c]) {
-                *o = if v > *o || v.is_nan() { v } else { *o };
-            }
-        });
+    each_pixel(output, input, shape, #[inline(always)] |image: &[f32], y, x, out: &mut [f32]| {
+        let (blocks, rest) = out.as_chunks_mut::<LANES>();
+        for (index, out) in blocks.iter_mut().enumerate() {
+            let mut top = [f32::NEG_INFINITY; LANES];
+            each_tap(shape, y, x, #[inline(always)] |at| {
+                if let Some(values) = image[at * c + index * LANES..].first_chunk::<LANES>() {
+                    top.iter_mut().zip(values).for_each(|(o, &v)| larger(o, v));
+                }
+            });
+            *out = top;
+        }
+        let first = c - rest.len();
+        rest.fill(f32::NEG_INFINITY);
+        each_tap(shape, y, x, |at| rest.iter_mut().zip(&image[at * c + first..]).for_each(|(o, &v)| larger(o, v)));
     });
 }
 
@@ -77,7 +114,7 @@ pub fn average_pool(output: &mut [f32], input: &[f32], shape: &PoolShape, paddin
         let end = shape.input[axis] + window.padding[axis] + padding_end[axis];
         (0..window.kernel[axis]).filter(|tap| out * window.stride[axis] + tap * window.dilation[axis] < end).count()
     };
-    each_pixel(output, input, shape, |image, y, x, out| {
+    each_pixel(output, input, shape, #[inline(always)] |image: &[f32], y, x, out: &mut [f32]| {
         out.fill(0.0);
         let mut count = 0;
         each_tap(shape, y, x, |at| {
@@ -95,14 +132,43 @@ pub fn average_pool(output: &mut [f32], input: &[f32], shape: &PoolShape, paddin
 /// Means over all `pixels` of each image: `[N, pixels, C] -> [N, C]`.
 pub fn global_average(output: &mut [f32], input: &[f32], pixels: usize, channels: usize) {
     assert_eq!(output.len() * pixels, input.len(), "input and output");
-    output.par_chunks_mut(channels.max(1)).zip(input.par_chunks((pixels * channels).max(1))).for_each(|(out, image)| {
-        out.fill(0.0);
+    let isa = Isa::best();
+    let blocks = channels.div_ceil(BLOCK);
+    let shared = Shared(output.as_mut_ptr());
+    parallel(output.len() / channels.max(1) * blocks, |part| {
+        let (image, from) = (part / blocks, part % blocks * BLOCK);
+        let width = BLOCK.min(channels - from);
+        // SAFETY: `from + width <= channels`: a block of an image's row, and each part has its own.
+        let out = unsafe { std::slice::from_raw_parts_mut(shared.get().add(image * channels + from), width) };
+        isa.run(Means { out, image: &input[image * pixels * channels..(image + 1) * pixels * channels], from, channels });
+    });
+}
+
+/// Channels that are averaged together.
+const BLOCK: usize = 64;
+
+struct Means<'a> {
+    out: &'a mut [f32],
+    image: &'a [f32],
+    from: usize,
+    channels: usize,
+}
+
+impl Kernel for Means<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<S: Simd>(self, _: S) {
+        let Self { out, image, from, channels } = self;
+        let mut sums = [0.0; BLOCK];
         for pixel in image.chunks_exact(channels) {
-            for (o, &v) in out.iter_mut().zip(pixel) {
-                *o += v;
+            let pixel = &pixel[from..from + out.len()];
+            match pixel.as_array::<BLOCK>() {
+                Some(pixel) => sums.iter_mut().zip(pixel).for_each(|(sum, &v)| *sum += v),
+                None => sums.iter_mut().zip(pixel).for_each(|(sum, &v)| *sum += v),
             }
         }
-        let scale = 1.0 / pixels.max(1) as f32;
-        out.iter_mut().for_each(|o| *o *= scale);
-    });
+        let scale = 1.0 / (image.len() / channels).max(1) as f32;
+        out.iter_mut().zip(&sums).for_each(|(o, sum)| *o = sum * scale);
+    }
 }

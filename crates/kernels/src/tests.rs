@@ -1,6 +1,8 @@
 //! Every kernel against a naive twin, at sizes around the vector widths, on every instruction set of the machine.
 #![allow(clippy::unwrap_used)]
 
+mod fused;
+
 use proptest::prelude::*;
 
 use crate::dispatch::Isa;

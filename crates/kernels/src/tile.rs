@@ -1,34 +1,38 @@
 //! The GEMM microkernel: a tile of C held in registers over a block of k.
 
-use std::mem::MaybeUninit;
-
 use crate::dispatch::{Kernel, Simd};
 
 /// How a tile of C begins and ends. Pointers are at the tile's first column.
 #[derive(Clone, Copy)]
 pub(crate) struct Finish {
-    /// C's old values are added.
-    pub accumulate: bool,
-    /// Bias, one value a column, or null.
+    /// What each row begins with, one value a column, or null.
     pub bias: *const f32,
-    /// A matrix of C's shape to add, or null.
-    pub residual: *const f32,
-    pub residual_stride: usize,
-    /// Bounds, where `clamp`.
-    pub clamp: bool,
+    /// A matrix of C's shape to add, C itself for instance, or null.
+    pub add: *const f32,
+    pub add_stride: usize,
+    /// Bounds; infinite for none.
     pub low: f32,
     pub high: f32,
 }
 
+impl Finish {
+    /// C is the product alone.
+    pub const PLAIN: Self =
+        Self { bias: std::ptr::null(), add: std::ptr::null(), add_stride: 0, low: f32::NEG_INFINITY, high: f32::INFINITY };
+}
+
 /// A run of rows of C under one panel of B.
 ///
-/// `a`: `rows` rows of `k` values, `a_stride` apart. `b`: `k` rows of `vectors * LANES`. `c`: `rows` rows of `width` values.
+/// `a`: `rows` rows, `a_stride` apart, each of `runs` runs of `run` values, `run_stride` apart (a plain matrix has one run; the rows of a
+/// convolution's patches lie in the map itself). `b`: `runs * run` rows of `vectors * LANES`. `c`: `rows` rows of `width` values.
 #[derive(Clone, Copy)]
 pub(crate) struct Strip {
     pub rows: usize,
-    pub k: usize,
     pub a: *const f32,
     pub a_stride: usize,
+    pub runs: usize,
+    pub run: usize,
+    pub run_stride: usize,
     pub b: *const f32,
     pub c: *mut f32,
     pub c_stride: usize,
@@ -38,132 +42,125 @@ pub(crate) struct Strip {
 }
 
 impl Strip {
-    /// Computes the strip, tile by tile.
+    /// Computes the strip by tiles of nearly equal height.
     ///
     /// # Safety
     /// All pointers cover what the fields say, and nothing else writes there meanwhile.
     #[inline(always)]
     pub unsafe fn run<S: Simd>(mut self, s: S) {
-        while self.rows > 0 {
-            // SAFETY: each arm takes no more rows than are left.
-            let taken = unsafe {
-                match (self.vectors, self.rows) {
-                    (1, 16..) => self.tile::<S, 16, 1>(s),
-                    (1, 8..) => self.tile::<S, 8, 1>(s),
-                    (1, 4..) => self.tile::<S, 4, 1>(s),
-                    (1, 2..) => self.tile::<S, 2, 1>(s),
-                    (1, _) => self.tile::<S, 1, 1>(s),
-                    (2, 12..) if S::LANES == 16 => self.tile::<S, 12, 2>(s),
-                    (2, 6..) => self.tile::<S, 6, 2>(s),
-                    (2, 4..) => self.tile::<S, 4, 2>(s),
-                    (2, 2..) => self.tile::<S, 2, 2>(s),
-                    (2, _) => self.tile::<S, 1, 2>(s),
-                    (_, 8..) if S::PANEL == 3 => self.tile::<S, 8, 3>(s),
-                    (_, 4..) if S::PANEL == 3 => self.tile::<S, 4, 3>(s),
-                    (_, 2..) if S::PANEL == 3 => self.tile::<S, 2, 3>(s),
-                    (_, _) => self.tile::<S, 1, 3>(s),
-                }
-            };
-            self.rows -= taken;
-            // SAFETY: `taken` rows were there; one past the last is never read.
-            unsafe {
-                self.a = self.a.add(taken * self.a_stride);
-                self.c = self.c.add(taken * self.c_stride);
-                if !self.finish.residual.is_null() {
-                    self.finish.residual = self.finish.residual.add(taken * self.finish.residual_stride);
+        if self.rows == 0 {
+            return;
+        }
+        let tallest = match (S::LANES, self.vectors) {
+            (16, 1) => 16,
+            (16, 2) => 12,
+            (_, 1) => 8,
+            (16, _) => 8,
+            (_, _) => 6,
+        };
+        let tiles = self.rows.div_ceil(tallest);
+        let (height, taller) = (self.rows / tiles, self.rows % tiles);
+        // SAFETY: the tiles together have exactly `rows` rows; pointers stay within one row past the last.
+        unsafe {
+            if taller > 0 {
+                self.tiles(s, height + 1, taller);
+                let taken = taller * (height + 1);
+                self.a = self.a.wrapping_add(taken * self.a_stride);
+                self.c = self.c.wrapping_add(taken * self.c_stride);
+                if !self.finish.add.is_null() {
+                    self.finish.add = self.finish.add.wrapping_add(taken * self.finish.add_stride);
                 }
             }
+            self.tiles(s, height, tiles - taller);
         }
     }
 
     /// # Safety
-    /// As [`Strip::run`], with at least `MR` rows left and `NV` vectors.
+    /// As [`Strip::run`], for `count` tiles of `height` rows.
     #[inline(always)]
-    unsafe fn tile<S: Simd, const MR: usize, const NV: usize>(&self, s: S) -> usize {
-        s.vectorize(Tile::<MR, NV>(*self));
-        MR
+    unsafe fn tiles<S: Simd>(&self, s: S, height: usize, count: usize) {
+        macro_rules! by_height {
+            ($vectors:literal: $($height:literal)*) => {
+                match height {
+                    $($height => s.vectorize(Tiles::<$height, $vectors>(*self, count)),)*
+                    _ => unreachable!("tiles of {height} rows"),
+                }
+            };
+        }
+        match (S::LANES, self.vectors) {
+            (16, 1) => by_height!(1: 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16),
+            (16, 2) => by_height!(2: 1 2 3 4 5 6 7 8 9 10 11 12),
+            (16, _) => by_height!(3: 1 2 3 4 5 6 7 8),
+            (_, 1) => by_height!(1: 1 2 3 4 5 6 7 8),
+            (_, _) => by_height!(2: 1 2 3 4 5 6),
+        }
     }
 }
 
-struct Tile<const MR: usize, const NV: usize>(Strip);
+/// A column of `1` tiles of `MR` rows and `NV` vectors.
+struct Tiles<const MR: usize, const NV: usize>(Strip, usize);
 
-impl<const MR: usize, const NV: usize> Kernel for Tile<MR, NV> {
+impl<const MR: usize, const NV: usize> Kernel for Tiles<MR, NV> {
     type Output = ();
 
     #[inline(always)]
     fn run<S: Simd>(self, s: S) {
-        let Strip { k, a, a_stride, b, width, .. } = self.0;
-        let mut acc = [[s.splat(0.0); NV]; MR];
-        let rows: [*const f32; MR] = std::array::from_fn(|i| a.wrapping_add(i * a_stride));
-        for p in 0..k {
-            // SAFETY: `b` has `k` rows of `NV * LANES` values; each of the `MR` rows of `a` has `k`.
+        let Self(t, count) = self;
+        let last = t.width - (NV - 1) * S::LANES;
+        let (low, high) = (s.splat(t.finish.low), s.splat(t.finish.high));
+        let (mut a, mut c, mut add) = (t.a, t.c, t.finish.add);
+        // Every loop over rows and vectors has constant bounds and a small body, so that all unroll and the sums never leave registers.
+        for _ in 0..count {
+            // SAFETY: `Strip::run`'s promise. The last vector of a ragged panel is partly padding, in B but not in C, the bias and what is
+            // added: there it is read and written by its first `last` values.
             unsafe {
-                let row = b.add(p * NV * S::LANES);
-                let mut b = [s.splat(0.0); NV];
-                for (j, b) in b.iter_mut().enumerate() {
-                    *b = s.load(row.add(j * S::LANES));
+                let mut acc = [[s.splat(0.0); NV]; MR];
+                if !t.finish.bias.is_null() {
+                    let bias: [S::V; NV] = std::array::from_fn(|j| load(s, t.finish.bias.add(j * S::LANES), j + 1 == NV, last));
+                    for row in &mut acc {
+                        *row = bias;
+                    }
                 }
-                for i in 0..MR {
-                    let a = s.splat(*rows[i].add(p));
-                    for j in 0..NV {
-                        acc[i][j] = s.fma(a, b[j], acc[i][j]);
+                if !add.is_null() {
+                    for (i, row) in acc.iter_mut().enumerate() {
+                        for (j, v) in row.iter_mut().enumerate() {
+                            *v = s.add(*v, load(s, add.add(i * t.finish.add_stride + j * S::LANES), j + 1 == NV, last));
+                        }
+                    }
+                    add = add.wrapping_add(MR * t.finish.add_stride);
+                }
+                let mut b = t.b;
+                for r in 0..t.runs {
+                    let run = a.wrapping_add(r * t.run_stride);
+                    let rows: [*const f32; MR] = std::array::from_fn(|i| run.wrapping_add(i * t.a_stride));
+                    for p in 0..t.run {
+                        let row: [S::V; NV] = std::array::from_fn(|j| s.load(b.add(j * S::LANES)));
+                        for i in 0..MR {
+                            let a = s.splat(*rows[i].add(p));
+                            for j in 0..NV {
+                                acc[i][j] = s.fma(a, row[j], acc[i][j]);
+                            }
+                        }
+                        b = b.add(NV * S::LANES);
+                    }
+                }
+                for (i, row) in acc.iter().enumerate() {
+                    let out = c.wrapping_add(i * t.c_stride);
+                    for (j, &v) in row.iter().enumerate() {
+                        let v = s.min(high, s.max(low, v));
+                        if j + 1 == NV { s.store_first(out.add(j * S::LANES), last, v) } else { s.store(out.add(j * S::LANES), v) }
                     }
                 }
             }
+            (a, c) = (a.wrapping_add(MR * t.a_stride), c.wrapping_add(MR * t.c_stride));
         }
-        // Through memory, by a copy whose loops unroll: that keeps the sums in registers above, which an array read by the large loops
-        // of the epilogue would not be.
-        let mut sums = Sums(MaybeUninit::uninit());
-        let sums = sums.0.as_mut_ptr().cast::<f32>();
-        for (i, row) in acc.iter().enumerate() {
-            for (j, &v) in row.iter().enumerate() {
-                // SAFETY: no tile has more than LARGEST sums.
-                unsafe { s.store(sums.add((i * NV + j) * S::LANES), v) };
-            }
-        }
-        // The last vector of a ragged panel is partly padding: it is read and written through masks.
-        if width == NV * S::LANES { self.write::<S, true>(s, sums) } else { self.write::<S, false>(s, sums) }
     }
 }
 
-/// Values of the largest tile: 8 × 3 or 12 × 2 vectors of 16.
-const LARGEST: usize = 384;
-
-#[repr(align(64))]
-struct Sums(MaybeUninit<[f32; LARGEST]>);
-
-impl<const MR: usize, const NV: usize> Tile<MR, NV> {
-    #[inline(always)]
-    fn write<S: Simd, const FULL: bool>(&self, s: S, sums: *const f32) {
-        const { assert!(MR * NV * S::LANES <= LARGEST) };
-        let Strip { c, c_stride, finish, width, .. } = self.0;
-        let (low, high) = (s.splat(finish.low), s.splat(finish.high));
-        for i in 0..MR {
-            for j in 0..NV {
-                let at = j * S::LANES;
-                let n = (width - at.min(width)).min(S::LANES);
-                // SAFETY: `n` values (all of a vector, where FULL) are left in the row from here, in C, the bias and the residual alike;
-                // the sums of the whole tile were written.
-                unsafe {
-                    let mut v = s.load(sums.add((i * NV + j) * S::LANES));
-                    let out = c.add(i * c_stride + at);
-                    if finish.accumulate {
-                        v = s.add(v, if FULL { s.load(out) } else { s.load_first(out, n) });
-                    }
-                    if !finish.bias.is_null() {
-                        let p = finish.bias.add(at);
-                        v = s.add(v, if FULL { s.load(p) } else { s.load_first(p, n) });
-                    }
-                    if !finish.residual.is_null() {
-                        let p = finish.residual.add(i * finish.residual_stride + at);
-                        v = s.add(v, if FULL { s.load(p) } else { s.load_first(p, n) });
-                    }
-                    if finish.clamp {
-                        v = s.min(high, s.max(low, v));
-                    }
-                    if FULL { s.store(out, v) } else { s.store_first(out, n, v) }
-                }
-            }
-        }
-    }
+/// # Safety
+/// `LANES` values are readable at `p`, or `n` where `ragged`.
+#[inline(always)]
+unsafe fn load<S: Simd>(s: S, p: *const f32, ragged: bool, n: usize) -> S::V {
+    // SAFETY: the caller's promise.
+    unsafe { if ragged { s.load_first(p, n) } else { s.load(p) } }
 }
