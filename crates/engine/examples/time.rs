@@ -13,7 +13,8 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let graph = model.build(&model.config())?;
     let mut engine = Engine::new(&graph, &graph.init_weights(1), EngineOptions { threads })?;
     // Values as images have them: the time of some instructions depends on them.
-    let input: Vec<f32> = (0..batch * graph.input_shape().iter().product::<usize>()).map(|i| ((i * 7919) % 513) as f32 / 256.0 - 1.0).collect();
+    let input: Vec<f32> =
+        (0..batch * graph.input_shape().iter().product::<usize>()).map(|i| ((i * 7919) % 513) as f32 / 256.0 - 1.0).collect();
     let mut logits = Vec::new();
     let mut times: Vec<f64> = Vec::new();
     for _ in 0..35 {

@@ -7,7 +7,8 @@ use crate::step::Work;
 
 /// Joins pointwise, depthwise and pointwise convolutions (the first may be missing) where nobody else reads what lies between.
 pub(crate) fn bottlenecks(drafts: Vec<Draft>, wanted: &[usize]) -> Vec<Draft> {
-    let readers = |value: usize| drafts.iter().filter(|d| d.inputs.contains(&value)).count() + wanted.iter().filter(|&&w| w == value).count();
+    let readers =
+        |value: usize| drafts.iter().filter(|d| d.inputs.contains(&value)).count() + wanted.iter().filter(|&&w| w == value).count();
     let producer = |value: usize| drafts.iter().position(|d| d.value == value).filter(|_| readers(value) == 1);
     // For each projection: the depthwise convolution before it, and the expansion before that.
     let joined: Vec<Option<(usize, Option<usize>)>> = drafts

@@ -252,7 +252,14 @@ impl Epilogue<'_> {
     /// What the tiles at `c`, row `row` and column `column` of C, do in block `block` of `blocks` of k: the first begins with the bias and
     /// what is added, the others with what the one before left; the last clamps.
     #[inline(always)]
-    pub(crate) fn finish(&self, c: *const f32, stride: usize, [row, column]: [usize; 2], [block, blocks]: [usize; 2], accumulate: bool) -> Finish {
+    pub(crate) fn finish(
+        &self,
+        c: *const f32,
+        stride: usize,
+        [row, column]: [usize; 2],
+        [block, blocks]: [usize; 2],
+        accumulate: bool,
+    ) -> Finish {
         let residual = self.residual.map_or(std::ptr::null(), |r| r.as_ptr().wrapping_add(row * stride + column));
         let clamp = self.clamp.filter(|_| block + 1 == blocks);
         Finish {

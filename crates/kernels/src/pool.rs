@@ -67,21 +67,33 @@ const LANES: usize = 32;
 /// Maxima; padding never wins, NaN always does.
 pub fn max_pool(output: &mut [f32], input: &[f32], shape: &PoolShape) {
     let c = shape.channels;
-    each_pixel(output, input, shape, #[inline(always)] |image: &[f32], y, x, out: &mut [f32]| {
-        let (blocks, rest) = out.as_chunks_mut::<LANES>();
-        for (index, out) in blocks.iter_mut().enumerate() {
-            let mut top = [f32::NEG_INFINITY; LANES];
-            each_tap(shape, y, x, #[inline(always)] |at| {
-                if let Some(values) = image[at * c + index * LANES..].first_chunk::<LANES>() {
-                    top.iter_mut().zip(values).for_each(|(o, &v)| larger(o, v));
-                }
-            });
-            *out = top;
-        }
-        let first = c - rest.len();
-        rest.fill(f32::NEG_INFINITY);
-        each_tap(shape, y, x, |at| rest.iter_mut().zip(&image[at * c + first..]).for_each(|(o, &v)| larger(o, v)));
-    });
+    each_pixel(
+        output,
+        input,
+        shape,
+        #[inline(always)]
+        |image: &[f32], y, x, out: &mut [f32]| {
+            let (blocks, rest) = out.as_chunks_mut::<LANES>();
+            for (index, out) in blocks.iter_mut().enumerate() {
+                let mut top = [f32::NEG_INFINITY; LANES];
+                each_tap(
+                    shape,
+                    y,
+                    x,
+                    #[inline(always)]
+                    |at| {
+                        if let Some(values) = image[at * c + index * LANES..].first_chunk::<LANES>() {
+                            top.iter_mut().zip(values).for_each(|(o, &v)| larger(o, v));
+                        }
+                    },
+                );
+                *out = top;
+            }
+            let first = c - rest.len();
+            rest.fill(f32::NEG_INFINITY);
+            each_tap(shape, y, x, |at| rest.iter_mut().zip(&image[at * c + first..]).for_each(|(o, &v)| larger(o, v)));
+        },
+    );
 }
 
 /// Maxima, and for each the position `y * W + x` in its image that gave it (the first of equals): what the backward pass needs.
@@ -114,19 +126,25 @@ pub fn average_pool(output: &mut [f32], input: &[f32], shape: &PoolShape, paddin
         let end = shape.input[axis] + window.padding[axis] + padding_end[axis];
         (0..window.kernel[axis]).filter(|tap| out * window.stride[axis] + tap * window.dilation[axis] < end).count()
     };
-    each_pixel(output, input, shape, #[inline(always)] |image: &[f32], y, x, out: &mut [f32]| {
-        out.fill(0.0);
-        let mut count = 0;
-        each_tap(shape, y, x, |at| {
-            count += 1;
-            for (o, &v) in out.iter_mut().zip(&image[at * c..(at + 1) * c]) {
-                *o += v;
-            }
-        });
-        let divisor = if count_padding { padded(0, y) * padded(1, x) } else { count };
-        let scale = 1.0 / divisor.max(1) as f32;
-        out.iter_mut().for_each(|o| *o *= scale);
-    });
+    each_pixel(
+        output,
+        input,
+        shape,
+        #[inline(always)]
+        |image: &[f32], y, x, out: &mut [f32]| {
+            out.fill(0.0);
+            let mut count = 0;
+            each_tap(shape, y, x, |at| {
+                count += 1;
+                for (o, &v) in out.iter_mut().zip(&image[at * c..(at + 1) * c]) {
+                    *o += v;
+                }
+            });
+            let divisor = if count_padding { padded(0, y) * padded(1, x) } else { count };
+            let scale = 1.0 / divisor.max(1) as f32;
+            out.iter_mut().for_each(|o| *o *= scale);
+        },
+    );
 }
 
 /// Means over all `pixels` of each image: `[N, pixels, C] -> [N, C]`.

@@ -88,7 +88,8 @@ proptest! {
 }
 
 fn bottleneck_matches(shape: &ConvShape, read: usize, out: usize, expand: bool, residual: bool, threads: usize) {
-    let (hidden, pixels, taps) = (shape.channels, shape.batch * shape.input[0] * shape.input[1], shape.window.kernel[0] * shape.window.kernel[1]);
+    let (hidden, pixels, taps) =
+        (shape.channels, shape.batch * shape.input[0] * shape.input[1], shape.window.kernel[0] * shape.window.kernel[1]);
     let input = values(pixels * read, 1);
     let (widen, widen_bias, weights, bias) = (values(read * hidden, 2), values(hidden, 3), values(taps * hidden, 4), values(hidden, 5));
     let (narrow, narrow_bias) = (values(hidden * out, 6), values(out, 7));
