@@ -119,9 +119,14 @@ impl Lowering {
                 let shapes = node.inputs.iter().map(|&i| graph.node(i).shape.as_slice());
                 Work::Concat { widths: shapes.map(|s| if s.len() == 3 { s[0] } else { s.iter().product() }).collect() }
             }
-            Op::Dropout { .. } | Op::DropPath { .. } | Op::ToTokens => Work::Copy,
+            Op::Dropout { .. } | Op::DropPath { .. } | Op::ToTokens | Op::ToMap { .. } => Work::Copy,
             Op::PrependToken => Work::Prepend { token: self.parameter(graph, index, 0).to_vec(), size: input.iter().product() },
             Op::AddPosition => Work::AddTable { table: self.parameter(graph, index, 0).to_vec() },
+            Op::Slice { start, len } if is_map => Work::Columns { from: *start, width: *len, row: input[0] },
+            Op::Slice { start, len } => {
+                let inner = input[1..].iter().product::<usize>();
+                Work::Select { from: start * inner, width: len * inner, size: input.iter().product() }
+            }
             Op::SelectToken { index } => Work::Select { from: index * last, width: last, size: input.iter().product() },
             Op::Attention { heads } => Work::Attention { tokens: input[0], width: last / 3, heads: *heads },
         }

@@ -60,6 +60,7 @@ pub(crate) fn function(activation: Activation) -> Function {
         Activation::Gelu => Function::Gelu,
         Activation::Silu => Function::Silu,
         Activation::HardSwish => Function::HardSwish,
+        Activation::HardSigmoid => Function::HardSigmoid,
         Activation::Sigmoid => Function::Sigmoid,
         Activation::Tanh => Function::Tanh,
     }
@@ -190,7 +191,7 @@ fn is_identity(graph: &Graph, index: usize) -> bool {
     let node = &graph.nodes[index];
     let input = node.inputs.first().map(|&i| graph.node(i).shape.as_slice()).unwrap_or_default();
     match &node.op {
-        Op::Dropout { .. } | Op::DropPath { .. } | Op::ToTokens => true,
+        Op::Dropout { .. } | Op::DropPath { .. } | Op::ToTokens | Op::ToMap { .. } => true,
         Op::Flatten => input.len() != 3 || input[0] == 1 || input[1] * input[2] == 1,
         _ => false,
     }

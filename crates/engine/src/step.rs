@@ -117,6 +117,12 @@ pub(crate) enum Work {
         width: usize,
         size: usize,
     },
+    /// Some columns of each row.
+    Columns {
+        from: usize,
+        width: usize,
+        row: usize,
+    },
     Attention {
         tokens: usize,
         width: usize,
@@ -272,6 +278,11 @@ impl Work {
             Self::Select { from, width, size } => {
                 for (out, image) in out.chunks_exact_mut(*width).zip(inputs[0].chunks_exact(*size)) {
                     out.copy_from_slice(&image[*from..from + width]);
+                }
+            }
+            Self::Columns { from, width, row } => {
+                for (out, row) in out.chunks_exact_mut(*width).zip(inputs[0].chunks_exact(*row)) {
+                    out.copy_from_slice(&row[*from..from + width]);
                 }
             }
             Self::Attention { tokens, width, heads } => kernels::attention(out, inputs[0], *tokens, *width, *heads),

@@ -61,8 +61,8 @@ fn conforms(graph: &Graph, seed: u64) {
 }
 
 fn activation(i: usize) -> Activation {
-    use Activation::{Gelu, HardSwish, Relu, Relu6, Sigmoid, Silu, Tanh};
-    [Relu, Relu6, Gelu, Silu, HardSwish, Sigmoid, Tanh][i % 7]
+    use Activation::{Gelu, HardSigmoid, HardSwish, Relu, Relu6, Sigmoid, Silu, Tanh};
+    [Relu, Relu6, Gelu, Silu, HardSwish, Sigmoid, Tanh, HardSigmoid][i % 8]
 }
 
 /// A random stack of convolutions, norms, residuals, pools and gates.
@@ -98,7 +98,7 @@ fn random_map_graph(seed: u64) -> Graph {
             }
             4 if c.is_multiple_of(2) => b.conv(format!("grouped{i}"), x, Conv2d::new(c, c * 2, 3).groups(c / 2).padding(1)),
             5 | 6 => b.batch_norm(format!("norm{i}"), x, 1e-3),
-            7 => b.activation(format!("act{i}"), x, activation(rng.random_range(0..7))),
+            7 => b.activation(format!("act{i}"), x, activation(rng.random_range(0..8))),
             8 if !small => {
                 let mut pool = Pool2d::new(3, 2, 1);
                 pool.count_include_pad = rng.random();
@@ -218,6 +218,28 @@ fn large_inverted_residuals_agree_with_the_reference() {
     let written: usize = steps.iter().map(|step| step.shape.iter().product::<usize>()).sum();
     let peak = engine.peak_activations(&[], 3).unwrap();
     assert!(peak > 0 && peak < written * 3 * 4, "{peak} bytes for {written} values an image");
+}
+
+#[test]
+fn maps_made_of_tokens_and_slices_agree_with_the_reference() {
+    let mut b = GraphBuilder::new("maps", [3, 6, 8]);
+    let x = b.conv("conv", b.input(), Conv2d::new(3, 10, 3).padding(1));
+    let y = b.add("left", Op::Slice { start: 0, len: 4 }, &[x]);
+    let z = b.add("right", Op::Slice { start: 4, len: 6 }, &[x]);
+    let x = b.add("swapped", Op::Concat, &[z, y]);
+    let y = b.add("tokens", Op::ToTokens, &[x]);
+    let y = b.layer_norm("norm", y, 1e-6);
+    let y = b.linear("mlp", y, 10);
+    let y = b.add("map", Op::ToMap { size: [6, 8] }, &[y]);
+    let x = b.sum("sum", y, x);
+    let x = b.conv("conv2", x, Conv2d::new(10, 5, 3));
+    let x = b.add("tokens2", Op::ToTokens, &[x]);
+    let x = b.add("some", Op::Slice { start: 3, len: 7 }, &[x]);
+    let x = b.add("column", Op::ToMap { size: [7, 1] }, &[x]);
+    let x = b.global_avg_pool("pool", x);
+    let x = b.add("features", Op::Slice { start: 1, len: 3 }, &[x]);
+    let x = b.linear("fc", x, 4);
+    conforms(&b.finish(x).unwrap(), 5);
 }
 
 #[test]

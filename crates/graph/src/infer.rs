@@ -70,6 +70,8 @@ fn check_settings(op: &Op) -> Result<(), String> {
             Ok(())
         }
         Op::SelectToken { index } => sizes(&[*index]),
+        Op::ToMap { size } => sizes(size),
+        Op::Slice { start, len } => sizes(&[*start, *len]),
         Op::Attention { heads } => sizes(&[*heads]),
         Op::Dropout { p } | Op::DropPath { p } => {
             if (0.0..1.0).contains(p) {
@@ -163,6 +165,14 @@ fn fit(op: &Op, inputs: &[&[usize]]) -> Result<Vec<usize>, String> {
             Ok(shape)
         }
         Op::ToTokens => map().map(|[d, h, w]| vec![h * w, d]),
+        Op::ToMap { size: [h, w] } => match tokens()? {
+            [t, d] if h * w == t => Ok(vec![d, *h, *w]),
+            [t, _] => Err(format!("{t} tokens are not {h} × {w}")),
+        },
+        Op::Slice { start, len } => match one()?.split_first() {
+            Some((&size, rest)) if *len > 0 && start + len <= size => Ok([&[*len], rest].concat()),
+            _ => Err(format!("{start}..{} is no range within {:?}", start + len, one()?.first())),
+        },
         Op::PrependToken => tokens().map(|[t, d]| vec![t + 1, d]),
         Op::AddPosition => tokens().map(|t| t.to_vec()),
         Op::SelectToken { index } => match tokens()? {

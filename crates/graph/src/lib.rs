@@ -11,6 +11,7 @@ mod infer;
 mod init;
 mod interpreter;
 mod ir;
+pub mod onnx;
 mod op;
 mod passes;
 pub mod reference;

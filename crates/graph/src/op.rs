@@ -170,6 +170,8 @@ pub enum Activation {
     Silu,
     /// `x relu6(x + 3) / 6`.
     HardSwish,
+    /// `relu6(x + 3) / 6`.
+    HardSigmoid,
     /// `1 / (1 + e^-x)`.
     Sigmoid,
     /// Hyperbolic tangent.
@@ -221,6 +223,18 @@ pub enum Op {
     },
     /// `[D, H, W] -> [H * W, D]`.
     ToTokens,
+    /// `[H * W, D] -> [D, H, W]`: the way back of `ToTokens`.
+    ToMap {
+        /// `[H, W]`.
+        size: [usize; 2],
+    },
+    /// `[F, ..] -> [len, ..]`: a range of the first dimension (channels of maps, tokens, features of vectors).
+    Slice {
+        /// First kept.
+        start: usize,
+        /// Number kept.
+        len: usize,
+    },
     /// `[T, D] -> [T + 1, D]`: a learned token `[1, 1, D]` in front.
     PrependToken,
     /// `[T, D] -> [T, D]`: adds a learned position table `[1, T, D]`.
@@ -298,6 +312,8 @@ impl Op {
             | Self::Dropout { .. }
             | Self::DropPath { .. }
             | Self::ToTokens
+            | Self::ToMap { .. }
+            | Self::Slice { .. }
             | Self::SelectToken { .. }
             | Self::Attention { .. }
             | Self::Softmax => Vec::new(),
@@ -323,6 +339,8 @@ impl Op {
             Self::Dropout { .. } => "Dropout",
             Self::DropPath { .. } => "DropPath",
             Self::ToTokens => "ToTokens",
+            Self::ToMap { .. } => "ToMap",
+            Self::Slice { .. } => "Slice",
             Self::PrependToken => "PrependToken",
             Self::AddPosition => "AddPosition",
             Self::SelectToken { .. } => "SelectToken",

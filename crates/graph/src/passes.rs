@@ -192,6 +192,8 @@ fn macs(node: &Node) -> u64 {
         | Op::Dropout { .. }
         | Op::DropPath { .. }
         | Op::ToTokens
+        | Op::ToMap { .. }
+        | Op::Slice { .. }
         | Op::PrependToken
         | Op::AddPosition
         | Op::SelectToken { .. }

@@ -19,6 +19,8 @@ pub enum Function {
     Silu,
     /// `x relu6(x + 3) / 6`.
     HardSwish,
+    /// `relu6(x + 3) / 6`.
+    HardSigmoid,
     /// `1 / (1 + e^-x)`.
     Sigmoid,
     /// Hyperbolic tangent.
@@ -75,6 +77,7 @@ impl Function {
             Self::Gelu => 0.5 * x * (1.0 + erf(x * std::f32::consts::FRAC_1_SQRT_2)),
             Self::Silu => x * sigmoid(x),
             Self::HardSwish => x * (x + 3.0).clamp(0.0, 6.0) * (1.0 / 6.0),
+            Self::HardSigmoid => (x + 3.0).clamp(0.0, 6.0) * (1.0 / 6.0),
             Self::Sigmoid => sigmoid(x),
             Self::Tanh => x.tanh(),
         }
@@ -92,7 +95,7 @@ impl Kernel for Apply<'_> {
         macro_rules! each {
             ($($name:ident),*) => { match self.1 { $(Function::$name => self.0.iter_mut().for_each(|x| *x = Function::$name.of(*x)),)* } };
         }
-        each!(Relu, Relu6, Gelu, Silu, HardSwish, Sigmoid, Tanh);
+        each!(Relu, Relu6, Gelu, Silu, HardSwish, HardSigmoid, Sigmoid, Tanh);
     }
 }
 

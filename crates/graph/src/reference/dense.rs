@@ -63,6 +63,7 @@ pub(super) fn activation(activation: Activation, x: &Tensor) -> Tensor {
         Activation::Gelu => v * 0.5 * (1.0 + libm::erf(v * std::f64::consts::FRAC_1_SQRT_2)),
         Activation::Silu => v * sigmoid(v),
         Activation::HardSwish => v * relu6(v + 3.0) / 6.0,
+        Activation::HardSigmoid => relu6(v + 3.0) / 6.0,
         Activation::Sigmoid => sigmoid(v),
         Activation::Tanh => v.tanh(),
     };
@@ -104,6 +105,28 @@ pub(super) fn to_tokens(x: &Tensor) -> Tensor {
         }
     }
     Tensor { shape: vec![n, t, d], data }
+}
+
+/// `[N, H * W, D] -> [N, D, H, W]`.
+pub(super) fn to_map(x: &Tensor, [h, w]: [usize; 2]) -> Tensor {
+    let [n, t, d] = token_dims(x);
+    let mut data = Vec::with_capacity(x.data.len());
+    for image in 0..n {
+        for feature in 0..d {
+            data.extend((0..t).map(|token| x.data[(image * t + token) * d + feature]));
+        }
+    }
+    Tensor { shape: vec![n, d, h, w], data }
+}
+
+/// `[N, F, ..] -> [N, len, ..]`.
+pub(super) fn slice(x: &Tensor, start: usize, len: usize) -> Tensor {
+    let inner: usize = x.shape[2..].iter().product();
+    let images = x.data.chunks_exact(x.shape[1] * inner);
+    let data = images.flat_map(|image| &image[start * inner..(start + len) * inner]).copied().collect();
+    let mut shape = x.shape.clone();
+    shape[1] = len;
+    Tensor { shape, data }
 }
 
 /// `[N, T, D] -> [N, T + 1, D]`.

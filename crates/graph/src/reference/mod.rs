@@ -114,6 +114,8 @@ fn evaluate(op: &Op, inputs: &[&Tensor], parameters: &[&Tensor]) -> Tensor {
         Op::Mul => dense::mul(x, inputs[1]),
         Op::Concat => dense::concat(inputs),
         Op::ToTokens => dense::to_tokens(x),
+        Op::ToMap { size } => dense::to_map(x, *size),
+        Op::Slice { start, len } => dense::slice(x, *start, *len),
         Op::PrependToken => dense::prepend_token(x, parameters[0]),
         Op::AddPosition => dense::add_position(x, parameters[0]),
         Op::SelectToken { index } => dense::select_token(x, *index),

@@ -61,7 +61,7 @@ x, w, b = values(2, 3, 6), values(6), values(6)
 case("layer norm", {"layer_norm": {"features": 6, "eps": 1e-6}}, [x], [w, b], F.layer_norm(x, [6], w, b, 1e-6))
 
 x = torch.cat([values(1, 20, scale=3), torch.tensor([[-100.0, -6, -3, 0, 3, 6, 100]]).double()], 1)
-for name, f in [("relu", F.relu), ("relu6", F.relu6), ("gelu", F.gelu), ("silu", F.silu), ("hard_swish", F.hardswish),
+for name, f in [("relu", F.relu), ("relu6", F.relu6), ("gelu", F.gelu), ("silu", F.silu), ("hard_swish", F.hardswish), ("hard_sigmoid", F.hardsigmoid),
                 ("sigmoid", torch.sigmoid), ("tanh", torch.tanh)]:
     case(name, {"activation": name}, [x], [], f(x))
 
@@ -89,10 +89,14 @@ case("concat", "concat", [a, c, b], [], torch.cat([a, c, b], 1))
 
 case("to tokens", "to_tokens", [values(2, 3, 2, 4)], [], torch.empty(0))
 CASES[-1]["output"] = dump(torch.tensor(CASES[-1]["inputs"][0]["data"]).double().reshape(2, 3, 8).transpose(1, 2).contiguous())
+CASES.append({"name": "to map", "op": {"to_map": {"size": [2, 4]}}, "inputs": [CASES[-1]["output"]], "parameters": [], "output": CASES[-1]["inputs"][0]})
 x, token, table = values(2, 3, 4), values(1, 1, 4), values(1, 3, 4)
 case("prepend token", "prepend_token", [x], [token], torch.cat([token.expand(2, -1, -1), x], 1))
 case("add position", "add_position", [x], [table], x.float().add(table.float()))
 case("select token", {"select_token": {"index": 1}}, [x], [], x[:, 1])
+
+for kind, x in [("maps", values(2, 5, 2, 3)), ("tokens", values(2, 5, 3)), ("vectors", values(2, 5))]:
+    case(f"slice of {kind}", {"slice": {"start": 1, "len": 3}}, [x], [], x[:, 1:4])
 
 x = values(2, 5, 3 * 8)
 for heads in (1, 2):

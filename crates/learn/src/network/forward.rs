@@ -138,6 +138,8 @@ impl Step<'_> {
             Op::Dropout { p } => self.noise(next()?, *p, ops::dropout),
             Op::DropPath { p } => self.noise(next()?, *p, ops::drop_path),
             Op::ToTokens => ops::to_tokens(next()?),
+            Op::ToMap { size } => ops::to_map(next()?, *size),
+            Op::Slice { start, len } => ops::slice(next()?, *start, *len),
             Op::PrependToken => ops::prepend_token(next()?, self.weight(0)?),
             Op::AddPosition => ops::add_position(next()?, self.weight(0)?),
             Op::SelectToken { index } => ops::select_token(next()?, *index),

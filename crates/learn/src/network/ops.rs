@@ -136,6 +136,7 @@ fn activate_tensor<const D: usize>(t: Tensor<D>, kind: Activation) -> Tensor<D> 
         Activation::Gelu => activation::gelu(t),
         Activation::Silu => activation::silu(t),
         Activation::HardSwish => t.clone() * ((t + 3.0).clamp(0.0, 6.0) / 6.0),
+        Activation::HardSigmoid => (t + 3.0).clamp(0.0, 6.0) / 6.0,
         Activation::Sigmoid => activation::sigmoid(t),
         Activation::Tanh => t.tanh(),
     }
@@ -235,6 +236,21 @@ pub(super) fn to_tokens(x: Value) -> Computed {
     let x = map(x)?;
     let [n, h, w, d] = x.dims();
     Ok(Value::Tokens(x.reshape([n, h * w, d])))
+}
+
+pub(super) fn to_map(x: Value, [h, w]: [usize; 2]) -> Computed {
+    let x = tokens(x)?;
+    let [n, _, d] = x.dims();
+    Ok(Value::Map(x.reshape([n, h, w, d])))
+}
+
+/// A range of the graph's first dimension.
+pub(super) fn slice(x: Value, start: usize, len: usize) -> Computed {
+    Ok(match x {
+        Value::Vector(t) => Value::Vector(t.narrow(1, start, len)),
+        Value::Tokens(t) => Value::Tokens(t.narrow(1, start, len)),
+        Value::Map(t) => Value::Map(t.narrow(3, start, len)),
+    })
 }
 
 pub(super) fn prepend_token(x: Value, token: Tensor<1>) -> Computed {

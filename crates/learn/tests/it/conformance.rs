@@ -61,6 +61,7 @@ fn norms_activations_and_pools() {
         Activation::Gelu,
         Activation::Silu,
         Activation::HardSwish,
+        Activation::HardSigmoid,
         Activation::Sigmoid,
         Activation::Tanh,
     ] {
@@ -103,6 +104,7 @@ fn joins_and_identities() {
     on_map(|b, x| b.add("d", Op::DropPath { p: 0.5 }, &[x]));
     on_map(|b, x| b.add("s", Op::Softmax, &[x]));
     on_map(|b, x| b.linear("l", x, 5));
+    on_map(|b, x| b.add("s", Op::Slice { start: 1, len: 2 }, &[x]));
 }
 
 #[test]
@@ -117,6 +119,9 @@ fn tokens_and_attention() {
         let x = b.add("a", Op::Attention { heads: 2 }, &[x]);
         let y = b.add("soft", Op::Softmax, &[x]);
         let x = b.add("c2", Op::Concat, &[x, y]);
+        let x = b.add("some", Op::Slice { start: 1, len: 6 }, &[x]);
+        let x = b.add("map", Op::ToMap { size: [2, 3] }, &[x]);
+        let x = b.add("again", Op::ToTokens, &[x]);
         b.add("select", Op::SelectToken { index: 0 }, &[x])
     });
 }

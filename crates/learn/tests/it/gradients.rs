@@ -69,7 +69,7 @@ fn of_convolutions() {
 fn of_norms_and_smooth_activations() {
     on_map(|b, x| b.batch_norm("bn", x, 1e-3));
     on_map(|b, x| b.layer_norm("ln", x, 1e-3));
-    for kind in [Activation::Gelu, Activation::Silu, Activation::HardSwish, Activation::Sigmoid, Activation::Tanh] {
+    for kind in [Activation::Gelu, Activation::Silu, Activation::HardSwish, Activation::HardSigmoid, Activation::Sigmoid, Activation::Tanh] {
         on_map(|b, x| b.activation("a", x, kind));
     }
     on_map(|b, x| {
@@ -99,6 +99,9 @@ fn of_attention() {
         let x = b.add("pos", Op::AddPosition, &[x]);
         let x = b.linear("qkv", x, 12);
         let x = b.add("a", Op::Attention { heads: 2 }, &[x]);
+        let x = b.add("some", Op::Slice { start: 0, len: 6 }, &[x]);
+        let x = b.add("map", Op::ToMap { size: [3, 2] }, &[x]);
+        let x = b.add("again", Op::ToTokens, &[x]);
         b.add("select", Op::SelectToken { index: 0 }, &[x])
     });
 }

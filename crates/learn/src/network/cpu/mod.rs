@@ -18,7 +18,9 @@ pub(super) fn clamp_of(kind: Activation) -> Option<Clamp> {
     match kind {
         Activation::Relu => Some(Clamp::RELU),
         Activation::Relu6 => Some(Clamp::RELU6),
-        Activation::Gelu | Activation::Silu | Activation::HardSwish | Activation::Sigmoid | Activation::Tanh => None,
+        Activation::Gelu | Activation::Silu | Activation::HardSwish | Activation::HardSigmoid | Activation::Sigmoid | Activation::Tanh => {
+            None
+        }
     }
 }
 
