@@ -86,6 +86,14 @@ pub enum ModelError {
         /// The problem.
         source: WeightsError,
     },
+    /// An ONNX file that cannot be read, or a model that cannot become one.
+    #[error("{}{source}", prefix(path))]
+    Onnx {
+        /// The file, where there is one.
+        path: Option<PathBuf>,
+        /// The problem.
+        source: graph::onnx::OnnxError,
+    },
     /// A preprocessing specification that makes no sense.
     #[error("{}preprocessing: {source}", prefix(path))]
     Preprocess {
@@ -103,11 +111,21 @@ fn prefix(path: &Option<PathBuf>) -> String {
     path.as_ref().map(|path| format!("{}: ", path.display())).unwrap_or_default()
 }
 
+impl From<graph::onnx::OnnxError> for ModelError {
+    fn from(source: graph::onnx::OnnxError) -> Self {
+        Self::Onnx { path: None, source }
+    }
+}
+
 impl ModelError {
     /// The same error with the file's name.
     pub(crate) fn at(mut self, file: &std::path::Path) -> Self {
         match &mut self {
-            Self::Inconsistent { path, .. } | Self::Graph { path, .. } | Self::Weights { path, .. } | Self::Preprocess { path, .. } => {
+            Self::Inconsistent { path, .. }
+            | Self::Graph { path, .. }
+            | Self::Weights { path, .. }
+            | Self::Onnx { path, .. }
+            | Self::Preprocess { path, .. } => {
                 *path = Some(file.to_path_buf());
             }
             Self::Read { .. }

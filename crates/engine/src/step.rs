@@ -170,6 +170,7 @@ impl Work {
             Self::Prepend { .. } => "prepend",
             Self::AddTable { .. } => "add table",
             Self::Select { .. } => "select",
+            Self::Columns { .. } => "columns",
             Self::Attention { .. } => "attention",
             Self::Planar { inner, .. } => inner.name(),
         }
@@ -194,7 +195,7 @@ impl Work {
             Self::Load { .. } | Self::ScaleShift { .. } | Self::LayerNorm { .. } | Self::Softmax { .. } | Self::Activate(_) => 0,
             Self::MaxPool { .. } | Self::AveragePool { .. } | Self::GlobalAverage { .. } | Self::Flatten { .. } | Self::Add => 0,
             Self::Multiply | Self::Gate { .. } | Self::Concat { .. } | Self::Copy | Self::Prepend { .. } => 0,
-            Self::AddTable { .. } | Self::Select { .. } => 0,
+            Self::AddTable { .. } | Self::Select { .. } | Self::Columns { .. } => 0,
         };
         count as u64
     }
