@@ -179,6 +179,9 @@ pub struct Evaluate {
     /// Write an HTML report
     #[arg(long, value_name = "FILE")]
     pub report: Option<PathBuf>,
+    /// Say where the time went: read, decode, resize, network (on stderr; with --json in the object)
+    #[arg(long)]
+    pub timings: bool,
     /// One JSON object
     #[arg(long)]
     pub json: bool,
@@ -206,6 +209,12 @@ pub struct Predict {
     /// Classes given for each picture
     #[arg(long, value_name = "K", default_value_t = 5, value_parser = clap::value_parser!(u16).range(1..))]
     pub top_k: u16,
+    /// Refuse pictures of more pixels [default: 100000000]
+    #[arg(long, value_name = "N")]
+    pub max_pixels: Option<u64>,
+    /// Say on stderr where the time went: read, decode, resize, network (with --json as JSON)
+    #[arg(long)]
+    pub timings: bool,
 }
 
 #[derive(Debug, ClapArgs)]

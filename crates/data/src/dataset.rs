@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use images::{DecodeOptions, Image, ImageError, Pixels};
+use images::{DecodeOptions, Image, ImageError, Picture, Pixels, Preprocess, Reader};
 
 use crate::{Classes, DataError, Sample, Source, Target, fetch, formats};
 
@@ -92,17 +92,50 @@ impl Dataset {
     /// # Errors
     /// When the picture cannot be read or decoded; the error names the sample.
     pub fn image(&self, i: usize, options: &DecodeOptions) -> Result<Image, DataError> {
-        let sample = self.samples.get(i).ok_or(DataError::Index { index: i, len: self.samples.len() })?;
-        let named = |reason| {
-            // The id says which file it is; its path would say it again.
-            let reason = if let ImageError::File { source, .. } = reason { *source } else { reason };
-            DataError::Image { id: sample.id.clone(), reason }
-        };
+        let sample = self.sample(i)?;
         match &sample.source {
-            Source::File(path) => images::open(path, options).map_err(named),
-            Source::Idx { images, index } => images.image(*index).map_err(named),
+            Source::File(path) => images::open(path, options).map_err(|reason| named(sample, reason)),
+            Source::Idx { images, index } => images.image(*index).map_err(|reason| named(sample, reason)),
             Source::Memory(image) => Ok(Image::clone(image)),
         }
+    }
+
+    /// Decodes sample `i` no larger than `preprocess` needs it, see [`images::decode_for`].
+    ///
+    /// # Errors
+    /// As [`Dataset::image`].
+    pub fn picture(&self, i: usize, preprocess: &Preprocess, options: &DecodeOptions) -> Result<Picture, DataError> {
+        let sample = self.sample(i)?;
+        match &sample.source {
+            Source::File(path) => images::open_for(path, preprocess, options).map_err(|reason| named(sample, reason)),
+            Source::Idx { .. } | Source::Memory(_) => self.image(i, options).map(Picture::from),
+        }
+    }
+
+    /// Writes the values `[C, H, W]` of sample `i`, as the reader prepares them for a model, into `out`.
+    ///
+    /// # Errors
+    /// As [`Dataset::image`].
+    ///
+    /// # Panics
+    /// When the slice has another length.
+    pub fn input(&self, i: usize, reader: &mut Reader, out: &mut [f32]) -> Result<(), DataError> {
+        let sample = self.sample(i)?;
+        match &sample.source {
+            Source::File(path) => reader.open(path, out).map_err(|reason| named(sample, reason)),
+            Source::Idx { images, index } => {
+                reader.prepare(&images.image(*index).map_err(|reason| named(sample, reason))?, out);
+                Ok(())
+            }
+            Source::Memory(image) => {
+                reader.prepare(image, out);
+                Ok(())
+            }
+        }
+    }
+
+    fn sample(&self, i: usize) -> Result<&Sample, DataError> {
+        self.samples.get(i).ok_or(DataError::Index { index: i, len: self.samples.len() })
     }
 
     /// Indices of the samples of a split by its name. `val`, `valid` and `validation` are one name.
@@ -300,4 +333,10 @@ fn pixel_bytes(image: &Image) -> Vec<u8> {
         Pixels::U8(bytes) => bytes.clone(),
         Pixels::U16(values) => values.iter().flat_map(|v| v.to_le_bytes()).collect(),
     }
+}
+
+fn named(sample: &Sample, reason: ImageError) -> DataError {
+    // The id says which file it is; its path would say it again.
+    let reason = if let ImageError::File { source, .. } = reason { *source } else { reason };
+    DataError::Image { id: sample.id.clone(), reason }
 }

@@ -9,7 +9,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::{self, JoinHandle};
 
-use images::{Augment, DecodeOptions, Image, Preprocess};
+use images::{Augment, DecodeOptions, Image, Picture, Preprocess};
 
 use crate::{DataError, Dataset, Source};
 
@@ -96,7 +96,7 @@ impl Loader {
             n => n,
         };
         let LoaderOptions { batch_size, prefetch, cache_bytes, .. } = options;
-        let cache = Mutex::new(DecodedCache { images: HashMap::new(), left: cache_bytes });
+        let cache = Mutex::new(DecodedCache { pictures: HashMap::new(), left: cache_bytes });
         Ok(Loader { source: Arc::new(Samples { dataset, options, cache }), batch_size, workers, prefetch })
     }
 
@@ -131,7 +131,7 @@ impl Loader {
 
 /// Decoded pictures, kept until the budget is spent.
 struct DecodedCache {
-    images: HashMap<usize, Arc<Image>>,
+    pictures: HashMap<usize, Arc<Picture>>,
     left: usize,
 }
 
@@ -145,37 +145,59 @@ struct Samples {
 impl Samples {
     /// Writes sample `i` into `out`, `[C, H, W]`. A panic of a decoder is an error of this sample alone.
     fn write(&self, i: usize, epoch: u64, out: &mut [f32]) -> Result<(), String> {
+        let LoaderOptions { preprocess, seed, .. } = &self.options;
         let attempt = AssertUnwindSafe(|| {
-            let image = self.decoded(i).map_err(|e| e.reason())?;
-            let LoaderOptions { preprocess, augment, seed, .. } = &self.options;
-            match augment {
-                Some(augment) if !augment.is_none() => augment.apply_into(&image, preprocess, *seed, i as u64, epoch, out),
-                _ => preprocess.apply_into(&image, out),
+            match (self.source(i).map_err(|e| e.reason())?, self.augment()) {
+                (Decoded::Image(image), Some(augment)) => augment.apply_into(image, preprocess, *seed, i as u64, epoch, out),
+                (Decoded::Image(image), None) => preprocess.apply_into(image, out),
+                (Decoded::Picture(picture), Some(augment)) => {
+                    augment.apply_into(picture.image(), preprocess, *seed, i as u64, epoch, out);
+                }
+                (Decoded::Picture(picture), None) => preprocess.apply_picture(&picture, out),
             }
             Ok(())
         });
         catch_unwind(attempt).unwrap_or_else(|_| Err("the decoder failed unexpectedly on this picture".to_string()))
     }
 
-    fn decoded(&self, i: usize) -> Result<Arc<Image>, DataError> {
-        let sample = self.dataset.samples.get(i).ok_or(DataError::Index { index: i, len: self.dataset.len() })?;
-        if let Source::Memory(image) = &sample.source {
-            return Ok(Arc::clone(image));
-        }
-        let from_file = matches!(sample.source, Source::File(_));
-        if from_file && let Some(image) = lock(&self.cache).images.get(&i) {
-            return Ok(Arc::clone(image));
-        }
-        let image = Arc::new(self.dataset.image(i, &self.options.decode)?);
-        if from_file {
-            let mut cache = lock(&self.cache);
-            let bytes = image.byte_len();
-            if bytes <= cache.left && cache.images.insert(i, Arc::clone(&image)).is_none() {
-                cache.left -= bytes;
-            }
-        }
-        Ok(image)
+    /// The augmentation, where there is one.
+    fn augment(&self) -> Option<&Augment> {
+        self.options.augment.as_ref().filter(|augment| !augment.is_none())
     }
+
+    fn source(&self, i: usize) -> Result<Decoded<'_>, DataError> {
+        let sample = self.dataset.samples.get(i).ok_or(DataError::Index { index: i, len: self.dataset.len() })?;
+        match &sample.source {
+            Source::Memory(image) => Ok(Decoded::Image(image)),
+            Source::Idx { .. } => Ok(Decoded::Picture(Arc::new(self.dataset.image(i, &self.options.decode)?.into()))),
+            Source::File(_) => self.file(i).map(Decoded::Picture),
+        }
+    }
+
+    /// The picture of a file, out of the cache or for it.
+    fn file(&self, i: usize) -> Result<Arc<Picture>, DataError> {
+        if let Some(picture) = lock(&self.cache).pictures.get(&i) {
+            return Ok(Arc::clone(picture));
+        }
+        let LoaderOptions { preprocess, decode, .. } = &self.options;
+        let picture = Arc::new(match self.augment() {
+            // A crop may show a small part of the picture: all its pixels are needed.
+            Some(_) => self.dataset.image(i, decode)?.into(),
+            None => self.dataset.picture(i, preprocess, decode)?,
+        });
+        let mut cache = lock(&self.cache);
+        let bytes = picture.image().byte_len();
+        if bytes <= cache.left && cache.pictures.insert(i, Arc::clone(&picture)).is_none() {
+            cache.left -= bytes;
+        }
+        Ok(picture)
+    }
+}
+
+/// A sample's pixels.
+enum Decoded<'a> {
+    Image(&'a Image),
+    Picture(Arc<Picture>),
 }
 
 /// What is to be made, in which order.

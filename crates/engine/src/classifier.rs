@@ -140,14 +140,28 @@ impl Classifier {
     /// A batch that is no whole number of images.
     pub fn probabilities(&self, batch: &[f32]) -> Result<Vec<f32>, ClassifyError> {
         let mut logits = self.logits(batch)?;
-        let temperature = self.model.metadata.temperature.unwrap_or(1.0);
-        for row in logits.chunks_exact_mut(self.classes.len()) {
-            match self.model.metadata.target {
-                TargetKind::Label | TargetKind::Soft => softmax(row, temperature),
-                TargetKind::Labels => row.iter_mut().for_each(|x| *x = (1.0 / (1.0 + (-f64::from(*x) / temperature).exp())) as f32),
-            }
-        }
+        logits.chunks_exact_mut(self.classes.len()).for_each(|row| self.normalise(row));
         Ok(logits)
+    }
+
+    /// Logits into probabilities.
+    fn normalise(&self, row: &mut [f32]) {
+        let temperature = self.model.metadata.temperature.unwrap_or(1.0);
+        match self.model.metadata.target {
+            TargetKind::Label | TargetKind::Soft => softmax(row, temperature),
+            TargetKind::Labels => row.iter_mut().for_each(|x| *x = (1.0 / (1.0 + (-f64::from(*x) / temperature).exp())) as f32),
+        }
+    }
+
+    /// What a row of logits says.
+    pub(crate) fn judge(&self, logits: &[f32]) -> Prediction {
+        let mut probabilities = logits.to_vec();
+        self.normalise(&mut probabilities);
+        self.prediction(probabilities)
+    }
+
+    pub(crate) fn engine(&self) -> &Mutex<Engine> {
+        &self.engine
     }
 
     /// The logits `[n, classes]` of a preprocessed batch `[n, C, H, W]`, before any temperature.
@@ -167,7 +181,7 @@ impl Classifier {
     }
 
     /// Values of one preprocessed image; at least 1, since the model was checked.
-    pub(crate) fn values_per_image(&self) -> usize {
+    fn values_per_image(&self) -> usize {
         self.preprocess().shape().iter().product::<usize>().max(1)
     }
 

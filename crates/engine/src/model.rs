@@ -173,7 +173,15 @@ impl Model {
     /// A file that cannot be read, is truncated, altered, newer than this build or no model, or parts that do not fit one another.
     pub fn load(path: &Path) -> Result<Self, ModelError> {
         let bytes = std::fs::read(path).map_err(|source| ModelError::Read { path: path.to_path_buf(), source })?;
-        let model = Self::from_bytes(&bytes, path)?;
+        Self::decode(&bytes, path)
+    }
+
+    /// As [`Model::load`] on a file's bytes; `path` is for messages only.
+    ///
+    /// # Errors
+    /// As [`Model::load`].
+    pub fn decode(bytes: &[u8], path: &Path) -> Result<Self, ModelError> {
+        let model = Self::from_bytes(bytes, path)?;
         model.check().map_err(|error| error.at(path))?;
         Ok(model)
     }
@@ -212,7 +220,8 @@ impl Model {
         let mut tensors = file.tensors();
         tensors.sort_by(|a, b| a.0.cmp(&b.0));
         let found = checksum(rest, tensors.iter().map(|(name, view)| (name.as_str(), view.shape(), view.data())));
-        if found != expected {
+        // Fuzzing looks behind the checksum.
+        if found != expected && !cfg!(fuzzing) {
             return Err(ModelError::Checksum { path: path.to_path_buf(), expected: expected.into(), found });
         }
         let parsed: DocumentIn = serde_json::from_str(&document).map_err(|error| damaged(format!("metadata: {error}")))?;

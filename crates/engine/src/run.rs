@@ -1,7 +1,7 @@
 //! The engine: compiled plans run on a pool of threads.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use graph::{Graph, Interpreter, NodeId, RunError, Tensor, Weights};
 use kernels::{Buffer, Threads};
@@ -19,11 +19,19 @@ pub struct EngineOptions {
 /// Runs a graph on the CPU: batch norms folded, activations fused, weights packed once, buffers kept between calls.
 #[derive(Debug)]
 pub struct Engine {
-    pub(crate) graph: Graph,
-    lowering: Lowering,
-    plans: BTreeMap<Vec<NodeId>, Plan>,
+    pub(crate) graph: Arc<Graph>,
+    compiled: Arc<Mutex<Compiled>>,
+    /// Those of `compiled` that this engine has run.
+    plans: BTreeMap<Vec<NodeId>, Arc<Plan>>,
     arena: Vec<Buffer>,
     threads: Threads,
+}
+
+/// What an engine and its forks share: packed weights and the plans that hold them.
+#[derive(Debug)]
+struct Compiled {
+    lowering: Lowering,
+    plans: BTreeMap<Vec<NodeId>, Arc<Plan>>,
 }
 
 impl Engine {
@@ -48,9 +56,19 @@ impl Engine {
                 kept.insert(parameter.name.clone(), tensor.clone());
             }
         }
-        let threads = Threads::new(options.threads);
-        let threads = threads.map_err(|error| RunError::Interpreter(format!("cannot start {} threads: {error}", options.threads)))?;
-        Ok(Self { graph: graph.clone(), lowering: Lowering::new(Arc::new(kept)), plans: BTreeMap::new(), arena: Vec::new(), threads })
+        let compiled = Compiled { lowering: Lowering::new(Arc::new(kept)), plans: BTreeMap::new() };
+        let (graph, compiled) = (Arc::new(graph.clone()), Arc::new(Mutex::new(compiled)));
+        Ok(Self { graph, compiled, plans: BTreeMap::new(), arena: Vec::new(), threads: start(options.threads)? })
+    }
+
+    /// Another engine of the same network, for another thread of the caller: it has its own buffers and its own `threads` (0 means one
+    /// for each core), and shares the packed weights. It gives the same results, bit for bit.
+    ///
+    /// # Errors
+    /// Threads that the system refuses.
+    pub fn fork(&self, threads: usize) -> Result<Self, RunError> {
+        let (graph, compiled, plans) = (self.graph.clone(), self.compiled.clone(), self.plans.clone());
+        Ok(Self { graph, compiled, plans, arena: Vec::new(), threads: start(threads)? })
     }
 
     /// The graph it runs.
@@ -120,9 +138,9 @@ impl Engine {
             let expected = self.graph.input_shape().to_vec();
             return Err(RunError::Input { expected, found: vec![input.len()] });
         }
-        let Self { graph, lowering, plans, arena, threads } = self;
+        let Self { graph, compiled, plans, arena, threads } = self;
         if !plans.contains_key(outputs) {
-            plans.insert(outputs.to_vec(), compile(graph, outputs, lowering));
+            plans.insert(outputs.to_vec(), Compiled::plan(compiled, graph, outputs));
         }
         let Some(plan) = plans.get(outputs) else { return Ok(()) };
         if arena.len() < plan.slots.len() {
@@ -178,6 +196,20 @@ fn run_step(step: &Step, arena: &mut [Buffer], input: &[f32], batch: usize) {
         }
     }
     arena[step.output] = out;
+}
+
+impl Compiled {
+    /// The plan for some outputs, compiled by the first engine that asks.
+    fn plan(compiled: &Mutex<Compiled>, graph: &Graph, outputs: &[NodeId]) -> Arc<Plan> {
+        // Plans and packed weights are added whole: what a panic elsewhere left behind is sound.
+        let mut compiled = compiled.lock().unwrap_or_else(PoisonError::into_inner);
+        let Compiled { lowering, plans } = &mut *compiled;
+        plans.entry(outputs.to_vec()).or_insert_with(|| Arc::new(compile(graph, outputs, lowering))).clone()
+    }
+}
+
+fn start(threads: usize) -> Result<Threads, RunError> {
+    Threads::new(threads).map_err(|error| RunError::Interpreter(format!("cannot start {threads} threads: {error}")))
 }
 
 impl Interpreter for Engine {

@@ -1,29 +1,25 @@
-//! Many files: decoded by several threads, classified in batches, in order, with bounded memory.
+//! Many files: decoded and classified by all threads, in order, with bounded memory.
 
+use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
-use std::sync::mpsc::sync_channel;
+use std::sync::PoisonError;
 
-use images::DecodeOptions;
-use rayon::prelude::*;
+use images::{DecodeOptions, ImageError, Reader};
 
 use crate::classifier::{Classifier, Prediction};
 use crate::error::ClassifyError;
+use crate::pipeline::{Load, PipelineOptions};
+use crate::timings::Timings;
 
 /// How [`Classifier::classify_paths`] works through a list of files.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Default)]
 pub struct StreamOptions {
-    /// Images in a batch; at least 1.
+    /// Images in a batch; 0 chooses by their number and the threads. Results do not depend on it.
     pub batch_size: usize,
-    /// Threads that decode; 0 means one for each core.
+    /// Threads that decode and classify; 0 means one for each core. Results do not depend on it.
     pub workers: usize,
-    /// Limits and background of decoding.
+    /// Limits of decoding; the background is that of the model's preprocessing.
     pub decode: DecodeOptions,
-}
-
-impl Default for StreamOptions {
-    fn default() -> Self {
-        Self { batch_size: 16, workers: 0, decode: DecodeOptions::default() }
-    }
 }
 
 /// What became of one file.
@@ -39,53 +35,60 @@ pub struct PathOutcome {
 
 impl Classifier {
     /// Classifies files in order and hands each outcome to `each`; a file that cannot be decoded gives an error outcome and stops nothing.
+    /// Returns where the time went.
     ///
-    /// Decoding and the network overlap; at most three batches of prepared images are in memory, and one decoded image a worker.
-    pub fn classify_paths<P: AsRef<Path> + Sync>(&self, paths: &[P], options: &StreamOptions, mut each: impl FnMut(PathOutcome)) {
-        let size = options.batch_size.max(1);
-        let pool = rayon::ThreadPoolBuilder::new().num_threads(options.workers).build().ok();
-        std::thread::scope(|scope| {
-            // One batch waits in the channel, one is being decoded, one classified.
-            let (ready, batches) = sync_channel::<Batch>(1);
-            scope.spawn(move || {
-                for (index, chunk) in paths.chunks(size).enumerate() {
-                    let decode = || chunk.par_iter().map(|path| self.prepare(path.as_ref(), options)).collect();
-                    let prepared = pool.as_ref().map_or_else(decode, |pool| pool.install(decode));
-                    if ready.send(Batch { first: index * size, prepared }).is_err() {
-                        return;
-                    }
-                }
-            });
-            for batch in batches {
-                self.classify_prepared(paths, batch, &mut each);
-            }
+    /// Decoding and the network overlap; in memory are, for each thread, one decoded image and one batch of prepared ones. JPEG pictures much
+    /// larger than the model's input are decoded at part of their size (see [`images::decode_for`]).
+    pub fn classify_paths<P: AsRef<Path> + Sync>(
+        &self,
+        paths: &[P],
+        options: &StreamOptions,
+        mut each: impl FnMut(PathOutcome),
+    ) -> Timings {
+        let pipeline = PipelineOptions { batch_size: options.batch_size, threads: options.workers };
+        let engine = self.engine().lock().unwrap_or_else(PoisonError::into_inner).fork(1);
+        let files = Files { paths, new: || Reader::new(self.preprocess().clone(), options.decode.clone()) };
+        let mut next = 0;
+        let pass = engine.and_then(|engine| {
+            engine.run_many(self.model().graph.output, paths.len(), pipeline, &files, |index, row| {
+                next = index + 1;
+                let result = row.map(|logits| self.judge(logits)).map_err(ClassifyError::from);
+                each(PathOutcome { index, path: paths[index].as_ref().to_path_buf(), result });
+                ControlFlow::Continue(())
+            })
         });
-    }
-
-    fn prepare(&self, path: &Path, options: &StreamOptions) -> Result<Vec<f32>, ClassifyError> {
-        let image = images::open(path, &options.decode)?;
-        Ok(self.preprocess().apply(&image))
-    }
-
-    fn classify_prepared<P: AsRef<Path>>(&self, paths: &[P], batch: Batch, each: &mut impl FnMut(PathOutcome)) {
-        let values: Vec<f32> = batch.prepared.iter().flatten().flatten().copied().collect();
-        let mut predictions = self.classify_values(&values).map(Vec::into_iter);
-        for (offset, prepared) in batch.prepared.into_iter().enumerate() {
-            let index = batch.first + offset;
-            let result = prepared.and_then(|_| match &mut predictions {
-                Ok(predictions) => predictions.next().ok_or_else(|| failed("the engine gave too few predictions")),
-                Err(error) => Err(failed(&error.to_string())),
-            });
-            each(PathOutcome { index, path: paths[index].as_ref().to_path_buf(), result });
+        match pass {
+            Ok(pass) => {
+                let read: Vec<_> = pass.states.iter().map(Reader::times).collect();
+                Timings::of(&pass, &read, paths.len())
+            }
+            Err(error) => {
+                // What the engine refuses, it refuses for all that is left.
+                let problem = error.to_string();
+                for index in next..paths.len() {
+                    let result = Err(ClassifyError::Run(graph::RunError::Interpreter(problem.clone())));
+                    each(PathOutcome { index, path: paths[index].as_ref().to_path_buf(), result });
+                }
+                Timings::default()
+            }
         }
     }
 }
 
-struct Batch {
-    first: usize,
-    prepared: Vec<Result<Vec<f32>, ClassifyError>>,
+struct Files<'a, P, F> {
+    paths: &'a [P],
+    new: F,
 }
 
-fn failed(problem: &str) -> ClassifyError {
-    ClassifyError::Run(graph::RunError::Interpreter(problem.into()))
+impl<P: AsRef<Path> + Sync, F: Fn() -> Reader + Sync> Load for Files<'_, P, F> {
+    type State = Reader;
+    type Error = ImageError;
+
+    fn state(&self) -> Reader {
+        (self.new)()
+    }
+
+    fn load(&self, reader: &mut Reader, index: usize, out: &mut [f32]) -> Result<(), ImageError> {
+        reader.open(self.paths[index].as_ref(), out)
+    }
 }

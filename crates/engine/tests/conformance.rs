@@ -268,6 +268,21 @@ fn any_number_of_threads_gives_the_same_bits() {
 }
 
 #[test]
+fn forks_give_the_same_bits() {
+    let graph = random_map_graph(5);
+    let weights = weights(&graph, 5);
+    let input = random(&[&[3], graph.input_shape()].concat(), &mut ChaCha8Rng::seed_from_u64(5));
+    let mut parent = engine(&graph, &weights, 2);
+    // One fork from before the plan was compiled, one from after it.
+    let mut early = parent.fork(1).unwrap();
+    let want = parent.run(&input, &[]).unwrap();
+    let mut late = parent.fork(1).unwrap();
+    assert_eq!((early.threads(), late.threads()), (1, 1));
+    assert_eq!(early.run(&input, &[]).unwrap(), want);
+    assert_eq!(late.run(&input, &[]).unwrap(), want);
+}
+
+#[test]
 fn zoo_models_agree_with_the_reference() {
     for (name, size) in
         [("lenet5", 28), ("tiny_cnn", 28), ("efficientnet_lite0", 33), ("mobilenet_v2", 32), ("resnet18", 32), ("vit_tiny_patch16_224", 32)]

@@ -60,7 +60,7 @@ pub enum ImageError {
         detail: String,
     },
     /// More bytes than [`Limits::max_bytes`](crate::Limits::max_bytes).
-    #[error("the file has {bytes} bytes, more than the limit of {limit}; raise `max_bytes` if it is meant to be read")]
+    #[error("the file has {bytes} bytes, more than the limit of {limit}; make it smaller")]
     TooManyBytes {
         /// Size of the file.
         bytes: u64,
@@ -68,7 +68,7 @@ pub enum ImageError {
         limit: u64,
     },
     /// More pixels than [`Limits::max_pixels`](crate::Limits::max_pixels).
-    #[error("the picture is {width}×{height} = {pixels} pixels, more than the limit of {limit}; make it smaller or raise `max_pixels`", pixels = u64::from(*.width) * u64::from(*.height))]
+    #[error("the picture is {width}×{height} = {pixels} pixels, more than the limit of {limit}; make it smaller (predict takes it with a larger --max-pixels)", pixels = u64::from(*.width) * u64::from(*.height))]
     TooManyPixels {
         /// Width in pixels, as the header states it.
         width: u32,
@@ -78,9 +78,7 @@ pub enum ImageError {
         limit: u64,
     },
     /// Decoding would need more memory than [`Limits::max_memory`](crate::Limits::max_memory).
-    #[error(
-        "decoding the {width}×{height} picture needs about {needed} bytes of memory, more than the limit of {limit}; make it smaller or raise `max_memory`"
-    )]
+    #[error("decoding the {width}×{height} picture needs about {needed} bytes of memory, more than the limit of {limit}; make it smaller")]
     TooMuchMemory {
         /// Width in pixels, as the header states it.
         width: u32,
@@ -117,4 +115,11 @@ pub enum ImageError {
         /// What was found.
         found: String,
     },
+}
+
+impl ImageError {
+    /// This error with the path of the file it is about.
+    pub fn in_file(self, path: &std::path::Path) -> ImageError {
+        ImageError::File { path: path.to_path_buf(), source: Box::new(self) }
+    }
 }

@@ -19,14 +19,16 @@ mod encode;
 mod error;
 mod image;
 mod preprocess;
+mod reader;
 mod resize;
 mod sheet;
 
 pub use augment::{Augment, Fill};
-pub use decode::{DecodeOptions, Limits, decode, open};
+pub use decode::{DecodeOptions, Limits, Picture, decode, decode_for, open, open_for, read};
 pub use encode::{encode_jpeg, encode_png};
 pub use error::ImageError;
 pub use image::{Image, Pixels};
 pub use preprocess::{ChannelMode, Preprocess, Resize};
+pub use reader::{Reader, ReaderTimes};
 pub use resize::Interpolation;
 pub use sheet::{contact_sheet, labelled_contact_sheet};

@@ -2,6 +2,7 @@
 
 use std::cell::RefCell;
 
+use bytemuck::{cast_slice, cast_slice_mut};
 use fast_image_resize as fir;
 use serde::{Deserialize, Serialize};
 
@@ -44,8 +45,9 @@ pub(crate) struct Region {
 }
 
 impl Region {
-    pub(crate) fn whole(image: &Image) -> Region {
-        Region { left: 0.0, top: 0.0, width: image.width() as f64, height: image.height() as f64 }
+    /// All of a picture of `[height, width]`.
+    pub(crate) fn whole([height, width]: [usize; 2]) -> Region {
+        Region { left: 0.0, top: 0.0, width: width as f64, height: height as f64 }
     }
 
     /// Rounding must not let a region reach past the picture, nor vanish.
@@ -71,7 +73,7 @@ thread_local! {
 /// picture is resized and then cropped. Depth and channels stay.
 pub(crate) fn resize_region(image: &Image, region: Region, size: [usize; 2], interpolation: Interpolation, antialias: bool) -> Image {
     let [height, width] = size.map(|side| side.max(1));
-    if region == Region::whole(image) && (width, height) == (image.width(), image.height()) {
+    if region == Region::whole([image.height(), image.width()]) && (width, height) == (image.width(), image.height()) {
         return image.clone();
     }
     let region = region.inside(image);
@@ -81,44 +83,43 @@ pub(crate) fn resize_region(image: &Image, region: Region, size: [usize; 2], int
         region.width,
         region.height,
     );
-    let (source, kind): (&[u8], _) = match (image.pixels(), image.channels()) {
-        (Pixels::U8(values), 1) => (values, fir::PixelType::U8),
-        (Pixels::U8(values), _) => (values, fir::PixelType::U8x3),
-        (Pixels::U16(values), 1) => (bytemuck::cast_slice(values), fir::PixelType::U16),
-        (Pixels::U16(values), _) => (bytemuck::cast_slice(values), fir::PixelType::U16x3),
-    };
     let count = width * height * image.channels();
     let mut pixels = match image.pixels() {
         Pixels::U8(_) => Pixels::U8(vec![0; count]),
         Pixels::U16(_) => Pixels::U16(vec![0; count]),
     };
-    let target: &mut [u8] = match &mut pixels {
-        Pixels::U8(values) => values,
-        Pixels::U16(values) => bytemuck::cast_slice_mut(values),
+    let sides = [image.height(), image.width(), height, width];
+    // By type: the resizer's own choice among all its pixel types would be compiled into this crate with every one of them.
+    let done = match (image.pixels(), &mut pixels, image.channels()) {
+        (Pixels::U8(from), Pixels::U8(to), 1) => resize_bytes::<fir::pixels::U8>(from, to, sides, &options),
+        (Pixels::U8(from), Pixels::U8(to), _) => resize_bytes::<fir::pixels::U8x3>(from, to, sides, &options),
+        (Pixels::U16(from), Pixels::U16(to), 1) => resize_bytes::<fir::pixels::U16>(cast_slice(from), cast_slice_mut(to), sides, &options),
+        (Pixels::U16(from), Pixels::U16(to), _) => {
+            resize_bytes::<fir::pixels::U16x3>(cast_slice(from), cast_slice_mut(to), sides, &options)
+        }
+        (Pixels::U8(_), Pixels::U16(_), _) | (Pixels::U16(_), Pixels::U8(_), _) => Ok(()),
     };
-    let done = resize_bytes(source, [image.height(), image.width()], target, [height, width], kind, &options);
     debug_assert!(done.is_ok(), "the region was clamped and the buffers have the right length: {done:?}");
     Image::trusted(width, height, image.channels(), pixels)
 }
 
-fn resize_bytes(
+fn resize_bytes<P: fir::PixelTrait>(
     source: &[u8],
-    [from_height, from_width]: [usize; 2],
     target: &mut [u8],
-    [height, width]: [usize; 2],
-    kind: fir::PixelType,
+    sides: [usize; 4],
     options: &fir::ResizeOptions,
 ) -> Result<(), Box<dyn std::error::Error>> {
-    let source = fir::images::ImageRef::new(u32::try_from(from_width)?, u32::try_from(from_height)?, source, kind)?;
-    let mut target = fir::images::Image::from_slice_u8(u32::try_from(width)?, u32::try_from(height)?, target, kind)?;
-    RESIZER.with_borrow_mut(|resizer| resizer.resize(&source, &mut target, options))?;
+    let [from_height, from_width, height, width] = sides.map(u32::try_from);
+    let source = fir::images::TypedImageRef::<P>::from_buffer(from_width?, from_height?, source)?;
+    let mut target = fir::images::TypedImage::<P>::from_buffer(width?, height?, target)?;
+    RESIZER.with_borrow_mut(|resizer| resizer.resize_typed(&source, &mut target, options))?;
     Ok(())
 }
 
 impl Image {
     /// This picture at `[height, width]` (each at least 1), antialiased, as Pillow's `resize`.
     pub fn resize(&self, size: [usize; 2], interpolation: Interpolation) -> Image {
-        resize_region(self, Region::whole(self), size, interpolation, true)
+        resize_region(self, Region::whole([self.height(), self.width()]), size, interpolation, true)
     }
 
     /// This picture with its longer side at most `max_side` pixels, its shape kept; never enlarged.

@@ -58,7 +58,7 @@ fn a_path_stands_in_front() {
 
 #[test]
 fn huge_pictures_are_refused_by_their_header() {
-    says(&png_claiming(40_000, 40_000), &["40000×40000", "1600000000 pixels", "limit of 100000000", "max_pixels"]);
+    says(&png_claiming(40_000, 40_000), &["40000×40000", "1600000000 pixels", "limit of 100000000", "--max-pixels"]);
     says(&png_claiming(2_000_000_000, 2_000_000_000), &["PNG"]);
     let mut jpeg = golden("baseline.jpg");
     let frame = jpeg.windows(2).position(|pair| pair == [0xff, 0xc0]).unwrap();
@@ -78,6 +78,22 @@ fn every_limit_is_kept() {
     ));
     assert!(matches!(limited(Limits { max_memory: 1000, ..standard.clone() }), Err(ImageError::TooMuchMemory { .. })));
     assert!(limited(Limits { max_pixels: 45 * 31, ..standard }).is_ok());
+}
+
+/// Each scan costs a walk over all blocks, however few bytes it has.
+#[test]
+fn many_scans_are_refused_before_they_cost_time() {
+    let mut bytes = golden("progressive.jpg");
+    let start = bytes.windows(2).position(|pair| pair == [0xff, 0xda]).unwrap();
+    let scan = bytes.split_off(start);
+    let next = 2 + scan[2..].windows(2).position(|pair| pair[0] == 0xff && !matches!(pair[1], 0 | 0xd0..=0xd7)).unwrap();
+    for _ in 0..5000 {
+        bytes.extend_from_slice(&scan[..next]);
+    }
+    bytes.extend([0xff, 0xd9]);
+    says(&bytes, &["5000 scans", "limit of 100"]);
+    let wanted = images::Preprocess::imagenet([4, 4]);
+    assert!(images::decode_for(&bytes, &wanted, &DecodeOptions::default()).is_err());
 }
 
 const NAMES: [&str; 12] = [

@@ -1,13 +1,15 @@
 //! Activations of a frozen network over a data set, kept on disk by content.
 
+use std::ops::ControlFlow;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
 
-use data::{Batch, Dataset, FeatureCache, Loader, LoaderOptions, content_hash};
-use engine::{Engine, EngineOptions};
+use data::{Dataset, FeatureCache, content_hash};
+use engine::{Engine, EngineOptions, Load, PipelineOptions, Timings};
 use graph::{Graph, NodeId, Weights};
-use images::{DecodeOptions, Preprocess};
+use images::{DecodeOptions, Preprocess, Reader};
 use rayon::prelude::*;
 
 use crate::progress::{Event, Meter, Progress};
@@ -26,6 +28,8 @@ pub struct Rows {
     pub failed: Vec<(usize, String)>,
     /// Rows that came out of the cache.
     pub cached: usize,
+    /// Where the time of the others went.
+    pub timings: Timings,
 }
 
 impl Rows {
@@ -66,7 +70,7 @@ pub fn extract(
     let mut rows = Rows { columns, cached: indices.len() - missing.len(), ..Rows::default() };
     if !missing.is_empty() {
         let wanted: Vec<usize> = missing.iter().map(|&p| indices[p]).collect();
-        let mut engine = Engine::new(&backbone.graph, &backbone.weights, EngineOptions::default())?;
+        let engine = Engine::new(&backbone.graph, &backbone.weights, EngineOptions::default())?;
         let position: std::collections::BTreeMap<usize, usize> = missing.iter().map(|&p| (indices[p], p)).collect();
         let mut problem = None;
         let mut keep = |index: usize, row: &[f32]| {
@@ -78,7 +82,7 @@ pub fn extract(
             }
             found[p] = Some(row.to_vec());
         };
-        rows.failed = each_row(dataset, &wanted, &mut engine, node, &backbone.preprocess, progress, stop, &mut keep)?;
+        (rows.failed, rows.timings) = each_row(dataset, &wanted, &engine, node, &backbone.preprocess, progress, stop, &mut keep)?;
         if let Some(error) = problem {
             return Err(error.into());
         }
@@ -105,47 +109,71 @@ pub fn logits(
     progress: &dyn Progress,
     stop: &AtomicBool,
 ) -> Result<Rows, LearnError> {
-    let mut engine = Engine::new(graph, weights, EngineOptions::default())?;
+    let engine = Engine::new(graph, weights, EngineOptions::default())?;
     let mut rows = Rows { columns: graph.num_classes(), ..Rows::default() };
     let mut keep = |index: usize, row: &[f32]| {
         rows.indices.push(index);
         rows.data.extend(row);
     };
-    let failed = each_row(dataset, indices, &mut engine, graph.output, preprocess, progress, stop, &mut keep)?;
-    rows.failed = failed;
+    (rows.failed, rows.timings) = each_row(dataset, indices, &engine, graph.output, preprocess, progress, stop, &mut keep)?;
     Ok(rows)
 }
 
-/// Runs the network over samples in order and hands out one row each; returns what could not be read.
+/// Runs the network over samples in order and hands out one row each; returns what could not be read, and where the time went.
 #[allow(clippy::too_many_arguments, reason = "one call each from two functions that name every argument")]
 fn each_row(
-    dataset: &Arc<Dataset>,
+    dataset: &Dataset,
     indices: &[usize],
-    engine: &mut Engine,
+    engine: &Engine,
     node: NodeId,
     preprocess: &Preprocess,
     progress: &dyn Progress,
     stop: &AtomicBool,
     keep: &mut dyn FnMut(usize, &[f32]),
-) -> Result<Vec<(usize, String)>, LearnError> {
-    let decode = DecodeOptions { background: preprocess.background, ..DecodeOptions::default() };
-    let options = LoaderOptions { batch_size: 16, cache_bytes: 0, decode, ..LoaderOptions::new(preprocess.clone()) };
-    let loader = Loader::new(dataset.clone(), options)?;
-    let (meter, mut done, mut failed, mut out) = (Meter::start(indices.len()), 0, Vec::new(), Vec::new());
-    for Batch { indices: read, images, failed: broken, .. } in loader.epoch(indices, 0) {
-        if stop.load(Ordering::Relaxed) {
-            return Err(LearnError::Interrupted);
+) -> Result<(Vec<(usize, String)>, Timings), LearnError> {
+    preprocess.check().map_err(|error| LearnError::Recipe { field: "preprocess".into(), problem: error.to_string() })?;
+    let (meter, mut failed, mut last) = (Meter::start(indices.len()), Vec::new(), Instant::now());
+    let inputs = Inputs { dataset, indices, preprocess };
+    let pass = engine.run_many(node, indices.len(), PipelineOptions::default(), &inputs, |position, row| {
+        match row {
+            Ok(row) => keep(indices[position], row),
+            Err(reason) => failed.push((indices[position], reason)),
         }
-        done += read.len() + broken.len();
-        failed.extend(broken);
-        if !read.is_empty() {
-            engine.run_into(&images, node, &mut out)?;
-            let columns = out.len() / read.len();
-            read.iter().zip(out.chunks_exact(columns)).for_each(|(&index, row)| keep(index, row));
+        let done = position + 1;
+        if done == indices.len() || last.elapsed() >= BETWEEN_EVENTS {
+            last = Instant::now();
+            progress.event(&Event::Step(meter.step(done, "")));
         }
-        progress.event(&Event::Step(meter.step(done, "")));
+        if stop.load(Ordering::Relaxed) { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+    })?;
+    if stop.load(Ordering::Relaxed) {
+        return Err(LearnError::Interrupted);
     }
-    Ok(failed)
+    let read: Vec<_> = pass.states.iter().map(Reader::times).collect();
+    Ok((failed, Timings::of(&pass, &read, indices.len())))
+}
+
+/// Progress is told no more often than this.
+const BETWEEN_EVENTS: Duration = Duration::from_millis(100);
+
+/// Samples as the engine's pipeline takes them.
+struct Inputs<'a> {
+    dataset: &'a Dataset,
+    indices: &'a [usize],
+    preprocess: &'a Preprocess,
+}
+
+impl Load for Inputs<'_> {
+    type State = Reader;
+    type Error = String;
+
+    fn state(&self) -> Reader {
+        Reader::new(self.preprocess.clone(), DecodeOptions::default())
+    }
+
+    fn load(&self, reader: &mut Reader, index: usize, out: &mut [f32]) -> Result<(), String> {
+        self.dataset.input(self.indices[index], reader, out).map_err(|error| error.reason())
+    }
 }
 
 /// What decides a feature beside the image: graph, weights, preprocessing and the version of this computation.

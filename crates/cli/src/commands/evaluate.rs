@@ -77,8 +77,14 @@ pub fn run(args: &args::Evaluate) -> Result<()> {
             object.insert("judged_on".into(), judged_on.into());
             object.insert("seed".into(), args.seed.into());
             object.insert("set_aside".into(), rows.failed.len().into());
+            if args.timings {
+                object.insert("timings".into(), serde_json::to_value(rows.timings)?);
+            }
         }
         return output::json(&value);
+    }
+    if args.timings {
+        eprintln!("{}", rows.timings);
     }
     output::line(&format!("{} on {}, {judged_on}: {} images\n", args.model, dataset.name, evaluation.n))?;
     output::line(&output::evaluation(&evaluation))?;

@@ -16,11 +16,10 @@ use crate::output;
 pub fn run(args: &args::Predict) -> Result<()> {
     let classifier = Classifier::new(open::model(&args.model)?)?;
     let paths = expand(&args.paths)?;
-    let decode = DecodeOptions { background: classifier.preprocess().background, ..DecodeOptions::default() };
-    let options = StreamOptions { decode, ..StreamOptions::default() };
+    let options = StreamOptions { decode: decode_options(args.max_pixels), ..StreamOptions::default() };
     let mut writer = Writer::new(args, classifier.classes().len(), &paths)?;
     let (mut failed, mut problem) = (0, None);
-    classifier.classify_paths(&paths, &options, |outcome| {
+    let timings = classifier.classify_paths(&paths, &options, |outcome| {
         failed += usize::from(outcome.result.is_err());
         if problem.is_none()
             && let Err(error) = writer.outcome(&outcome)
@@ -32,6 +31,9 @@ pub fn run(args: &args::Predict) -> Result<()> {
         return Err(error);
     }
     writer.finish()?;
+    if args.timings {
+        eprintln!("{}", if args.json { serde_json::to_string(&timings)? } else { timings.to_string() });
+    }
     if failed == paths.len() {
         anyhow::bail!(
             "{}",
@@ -42,6 +44,16 @@ pub fn run(args: &args::Predict) -> Result<()> {
         eprintln!("warning: {failed} of {} files could not be read", paths.len());
     }
     Ok(())
+}
+
+/// Limits with another number of pixels; memory for twelve bytes of each is allowed too.
+fn decode_options(max_pixels: Option<u64>) -> DecodeOptions {
+    let mut options = DecodeOptions::default();
+    if let Some(pixels) = max_pixels {
+        options.limits.max_pixels = pixels;
+        options.limits.max_memory = options.limits.max_memory.max(pixels.saturating_mul(12));
+    }
+    options
 }
 
 /// Folders become the images in them, `-` becomes what stdin lists; each path once, in order.

@@ -14,7 +14,7 @@ use std::collections::BTreeMap;
 
 use crate::tensor::Weights;
 pub use error::WeightsError;
-pub use pth::read_pth;
+pub use pth::{decode_pth, read_pth};
 pub use safetensors_file::{decode_safetensors, encode_safetensors, read_safetensors, read_safetensors_with_metadata, write_safetensors};
 
 /// Renames weights by `map`; `None` drops the weight.

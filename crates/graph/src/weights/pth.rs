@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 use std::fs::File;
-use std::io::{BufReader, Read, Seek};
+use std::io::{BufReader, Cursor, Read, Seek};
 use std::path::Path;
 
 use super::error::WeightsError;
@@ -28,8 +28,22 @@ const WRAPPERS: [&str; 6] = ["state_dict", "model_state_dict", "model", "state_d
 /// A file that cannot be read, is truncated or malformed, or whose pickle wants anything beyond a state dict of tensors.
 pub fn read_pth(path: &Path) -> Result<Weights, WeightsError> {
     let io = |e| WeightsError::io(path, e);
-    let mut file = BufReader::new(File::open(path).map_err(io)?);
-    let size = file.get_ref().metadata().map_err(io)?.len();
+    let file = File::open(path).map_err(io)?;
+    let size = file.metadata().map_err(io)?.len();
+    read(BufReader::new(file), size, path)
+}
+
+/// As [`read_pth`] on a file's bytes; `path` is for messages only.
+///
+/// # Errors
+/// As [`read_pth`].
+pub fn decode_pth(bytes: &[u8], path: &Path) -> Result<Weights, WeightsError> {
+    read(Cursor::new(bytes), bytes.len() as u64, path)
+}
+
+/// Reads a file of `size` bytes.
+fn read(mut file: impl Read + Seek, size: u64, path: &Path) -> Result<Weights, WeightsError> {
+    let io = |e| WeightsError::io(path, e);
     let mut start = Vec::new();
     file.by_ref().take(64).read_to_end(&mut start).map_err(io)?;
     file.rewind().map_err(io)?;

@@ -1,7 +1,6 @@
 //! PyTorch's zip format: `NAME/data.pkl` describes the tensors, `NAME/data/KEY` holds each storage, `NAME/byteorder` its byte order.
 
-use std::fs::File;
-use std::io::{BufReader, Read};
+use std::io::{Read, Seek};
 
 use zip::ZipArchive;
 
@@ -10,7 +9,7 @@ use super::pth::{MAX_PICKLE, assemble, malformed};
 use crate::tensor::Weights;
 
 /// Reads a zip file of `size` bytes.
-pub(super) fn read(file: BufReader<File>, size: u64) -> Result<Weights, PickleError> {
+pub(super) fn read(file: impl Read + Seek, size: u64) -> Result<Weights, PickleError> {
     let broken = |e| malformed(format!("not a whole zip file ({e}); it may be cut short: copy or download it again"));
     let archive = ZipArchive::new(file).map_err(broken)?;
     let names = archive.file_names().filter_map(Result::ok).map(|name| name.into_owned());
@@ -26,13 +25,13 @@ pub(super) fn read(file: BufReader<File>, size: u64) -> Result<Weights, PickleEr
     assemble(&pickle, size, big_endian, |storage, length| entries.read(&format!("data/{}", storage.key), length))
 }
 
-struct Entries {
-    archive: ZipArchive<BufReader<File>>,
+struct Entries<R> {
+    archive: ZipArchive<R>,
     /// `NAME/`, or nothing.
     prefix: String,
 }
 
-impl Entries {
+impl<R: Read + Seek> Entries<R> {
     /// Bytes of an entry of at most `limit` bytes.
     fn read(&mut self, name: &str, limit: u64) -> Result<Vec<u8>, PickleError> {
         let name = format!("{}{name}", self.prefix);

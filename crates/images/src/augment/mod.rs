@@ -8,6 +8,7 @@ mod warp;
 use draw::Plan;
 pub use settings::{Augment, Fill};
 
+use crate::decode::View;
 use crate::image::Image;
 use crate::preprocess::{Preprocess, spread};
 
@@ -37,7 +38,7 @@ impl Augment {
         let canvas = if plan.turns % 2 == 1 { [width, height] } else { [height, width] };
         let frame = match plan.crop {
             Some(region) => preprocess.fit(&source, region, canvas),
-            None => preprocess.frame(&source, canvas),
+            None => preprocess.frame(&source, View::of(image), canvas),
         };
         // A grey picture stays one plane until the end.
         let kept = frame.channels();

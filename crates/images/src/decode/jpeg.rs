@@ -13,14 +13,23 @@ use crate::image::{Image, Pixels};
 
 const FORMAT: &str = "JPEG";
 
+/// Scans that a file may have. Encoders write about ten; a scan of a few bytes can cost a walk over all pixels, so that a small file with
+/// thousands of them would take hours.
+pub(super) const MOST_SCANS: usize = 100;
+
 pub(super) fn decode(bytes: &[u8], options: &DecodeOptions) -> Result<Image, ImageError> {
+    let found = survey(bytes);
+    if found.scans > MOST_SCANS {
+        let detail = format!("it has {} scans, more than the limit of {MOST_SCANS}", found.scans);
+        return Err(ImageError::Damaged { format: FORMAT, detail });
+    }
     let image = match decode_with(bytes, options, true) {
         // Cameras and editors leave stray bytes between segments; the picture behind them is whole.
         Err(ImageError::Damaged { detail, .. }) if detail.contains("Extra bytes between headers") => decode_with(bytes, options, false),
         other => other,
     }?;
     // The decoder does not notice when the last row of blocks is missing.
-    if !has_end(bytes) {
+    if !found.ends {
         return Err(truncated(bytes, "the end marker is missing"));
     }
     Ok(image)
@@ -55,27 +64,36 @@ fn failure(bytes: &[u8], error: DecodeErrors) -> ImageError {
     match error {
         DecodeErrors::ExhaustedData | DecodeErrors::IoErrors(_) => truncated(bytes, "the data ends early"),
         DecodeErrors::Unsupported(_) => ImageError::Unsupported { format: FORMAT, detail },
-        _ if !has_end(bytes) || detail.contains("Premature") => truncated(bytes, "the data ends early"),
+        _ if !survey(bytes).ends || detail.contains("Premature") => truncated(bytes, "the data ends early"),
         _ => ImageError::Damaged { format: FORMAT, detail },
     }
 }
 
-/// Whether the end-of-image marker is reached by walking the segments (ITU-T T.81, B.1): a thumbnail inside a segment has its own.
-fn has_end(bytes: &[u8]) -> bool {
-    let mut at = 2;
-    while let Some(offset) = bytes.get(at..).and_then(|rest| rest.iter().position(|&byte| byte == 0xff)) {
+/// What a walk over the segments (ITU-T T.81, B.1) finds.
+struct Survey {
+    scans: usize,
+    /// Whether the end-of-image marker is reached: a thumbnail inside a segment has its own.
+    ends: bool,
+}
+
+fn survey(bytes: &[u8]) -> Survey {
+    let (mut at, mut scans) = (2, 0);
+    while let Some(offset) = bytes.get(at..).and_then(|rest| memchr::memchr(0xff, rest)) {
         at += offset + 1;
         match bytes.get(at) {
-            None => return false,
-            Some(0xd9) => return true,
+            None => break,
+            Some(0xd9) => return Survey { scans, ends: true },
             // A stuffed zero, a fill byte, markers without content.
             Some(0xff) => {}
             Some(0x00 | 0x01 | 0xd0..=0xd8) => at += 1,
-            Some(_) => match bytes.get(at + 1..at + 3) {
-                Some(&[high, low]) => at += 1 + usize::from(u16::from_be_bytes([high, low])).max(2),
-                _ => return false,
+            Some(marker) => match bytes.get(at + 1..at + 3) {
+                Some(&[high, low]) => {
+                    scans += usize::from(*marker == 0xda);
+                    at += 1 + usize::from(u16::from_be_bytes([high, low])).max(2);
+                }
+                _ => break,
             },
         }
     }
-    false
+    Survey { scans, ends: false }
 }

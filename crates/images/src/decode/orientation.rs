@@ -4,10 +4,16 @@ use image::metadata::Orientation;
 
 use crate::image::{Image, Pixels};
 
-pub(super) fn apply(image: Image, orientation: Orientation) -> Image {
-    // In EXIF's table a transposed picture is first turned by a quarter, then mirrored.
-    let (transpose, mirror, upside_down) = match orientation {
-        Orientation::NoTransforms => return image,
+/// Whether rows become columns.
+pub(super) fn transposes(orientation: Orientation) -> bool {
+    flags(orientation).0
+}
+
+/// Transposed, mirrored, upside down. In EXIF's table a transposed picture is first turned by a quarter, then mirrored; for those the last
+/// two flags mean the axes of the source.
+fn flags(orientation: Orientation) -> (bool, bool, bool) {
+    match orientation {
+        Orientation::NoTransforms => (false, false, false),
         Orientation::FlipHorizontal => (false, true, false),
         Orientation::Rotate180 => (false, true, true),
         Orientation::FlipVertical => (false, false, true),
@@ -15,10 +21,24 @@ pub(super) fn apply(image: Image, orientation: Orientation) -> Image {
         Orientation::Rotate90 => (true, false, true),
         Orientation::Rotate270FlipH => (true, true, true),
         Orientation::Rotate270 => (true, true, false),
-    };
+    }
+}
+
+/// Where the upright picture begins, `[down, across]` in pixels, when the file's picture has `gap` `[down, across]` of them too many at its
+/// bottom and right.
+pub(super) fn origin(orientation: Orientation, gap: [f64; 2]) -> [f64; 2] {
+    let (transpose, mirror, upside_down) = flags(orientation);
+    let start = [if upside_down { gap[0] } else { 0.0 }, if mirror { gap[1] } else { 0.0 }];
+    if transpose { [start[1], start[0]] } else { start }
+}
+
+pub(super) fn apply(image: Image, orientation: Orientation) -> Image {
+    let (transpose, mirror, upside_down) = flags(orientation);
+    if !(transpose || mirror || upside_down) {
+        return image;
+    }
     let (width, height, channels) = (image.width(), image.height(), image.channels());
     let (out_width, out_height) = if transpose { (height, width) } else { (width, height) };
-    // For the transposed cases the flags mirror the source's axes.
     let source = move |x: usize, y: usize| {
         let (sx, sy) = if transpose { (y, x) } else { (x, y) };
         let sx = if mirror { width - 1 - sx } else { sx };
