@@ -3,7 +3,8 @@
 usage: python onnx_peers.py export DIR BATCH...          writes MODEL_bBATCH.onnx for the five networks
        python onnx_peers.py time FILE PEER THREADS       prints one JSON object; milliseconds, median of 30 runs after 5
 
-PEER: onnxruntime (f32), openvino (f32), openvino_default (its own choice of precision: bf16 where the processor has it).
+PEER: onnxruntime (f32), openvino (f32), openvino_default (its own choice of precision: bf16 where the processor has it); onnxruntime_int8
+and openvino_int8, which read what quantize_peers.py wrote beside FILE.
 Made with torch 2.15.0, torchvision 0.29.2, timm 1.0.31, onnxruntime 1.31.1, openvino 2026.4.1.
 """
 import json
@@ -55,7 +56,9 @@ def median_ms(call):
 
 
 def call_of(path, peer, threads):
-    if peer == "onnxruntime":
+    if peer in ("onnxruntime_int8", "openvino_int8"):
+        path = path.removesuffix(".onnx") + (".onnxruntime_int8.onnx" if peer == "onnxruntime_int8" else ".openvino_int8.xml")
+    if peer.startswith("onnxruntime"):
         import onnxruntime
 
         options = onnxruntime.SessionOptions()
@@ -66,7 +69,7 @@ def call_of(path, peer, threads):
         return lambda: session.run(None, {entry.name: x})
     import openvino
 
-    precision = {"openvino": {"INFERENCE_PRECISION_HINT": "f32"}, "openvino_default": {}}[peer]
+    precision = {"openvino": {"INFERENCE_PRECISION_HINT": "f32"}, "openvino_default": {}, "openvino_int8": {}}[peer]
     hints = {"PERFORMANCE_HINT": "LATENCY", "INFERENCE_NUM_THREADS": threads, **precision}
     compiled = openvino.Core().compile_model(path, "CPU", hints)
     x = np.random.default_rng(0).standard_normal(tuple(compiled.input(0).shape)).astype(np.float32)

@@ -262,6 +262,9 @@ pub struct Benchmark {
     /// Images in a batch
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = positive)]
     pub batch: usize,
+    /// Numbers to compute with: f32, bf16, int8 (as the model is calibrated, else on noise) or auto
+    #[arg(long, value_name = "P", default_value = "f32")]
+    pub precision: engine::Precision,
     /// Threads; 0 is one for each core
     #[arg(long, value_name = "T", default_value_t = 0)]
     pub threads: usize,

@@ -78,13 +78,13 @@ impl Classifier {
         Self::with_options(model, EngineOptions::default())
     }
 
-    /// Takes a model from memory, with a number of threads.
+    /// Takes a model from memory, with a number of threads and a precision; int8 and `auto` use the model's quantization.
     ///
     /// # Errors
     /// As [`Model::check`].
     pub fn with_options(model: Model, options: EngineOptions) -> Result<Self, ModelError> {
         model.check()?;
-        let engine = Mutex::new(Engine::new(&model.graph, &model.weights, options)?);
+        let engine = Mutex::new(Engine::quantized(&model.graph, &model.weights, model.metadata.quantization.as_ref(), options)?);
         let classes = model.metadata.classes.clone().into();
         Ok(Self { model, engine, classes })
     }

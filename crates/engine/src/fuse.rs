@@ -40,9 +40,9 @@ fn join(expand: Option<Draft>, middle: Draft, project: Draft) -> Draft {
     };
     match (middle.work, project.work) {
         (Work::Depthwise { shape, affine: middle, clamp, .. }, Work::Conv { affine, clamp: last, residual, .. }) => {
-            let inputs = first.into_iter().chain(project.inputs.into_iter().skip(1)).collect();
+            let inputs = first.into_iter().chain(project.inputs.iter().copied().skip(1)).collect();
             let work = Work::Bottleneck { expand, shape, middle, clamp, project: affine, last, residual };
-            Draft { work, inputs, value: project.value }
+            Draft { work, inputs, ..project }
         }
         // `bottlenecks` joins nothing else.
         (_, work) => Draft { work, ..project },

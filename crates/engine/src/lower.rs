@@ -7,6 +7,7 @@ use graph::{BatchNorm, Conv2d, Graph, Op, Padding, Weights};
 use kernels::{Buffer, ConvShape, Matrix, PackedB, Window, WinogradWeights};
 
 use crate::plan::{Chain, function};
+use crate::precision::{NarrowWeights, Policy};
 use crate::step::{Affine, Work};
 
 /// Weights ready for the kernels, kept by node (and absorbed norm), so that every plan shares them.
@@ -14,11 +15,14 @@ use crate::step::{Affine, Work};
 pub(crate) struct Lowering {
     weights: Arc<Weights>,
     affine: BTreeMap<(usize, Option<usize>), Arc<Affine>>,
+    /// Which layers run in which precision, and their packed weights.
+    pub(crate) policy: Policy,
+    pub(crate) narrow: BTreeMap<(usize, Option<usize>), Arc<NarrowWeights>>,
 }
 
 impl Lowering {
-    pub fn new(weights: Arc<Weights>) -> Self {
-        Self { weights, affine: BTreeMap::new() }
+    pub fn new(weights: Arc<Weights>, policy: Policy) -> Self {
+        Self { weights, affine: BTreeMap::new(), policy, narrow: BTreeMap::new() }
     }
 
     /// A node's parameter; the engine checked at the start that it is there.
@@ -35,11 +39,8 @@ impl Lowering {
         (scale.iter().map(|&s| s as f32).collect(), shift)
     }
 
-    /// The weights of a convolution or linear layer with its norm folded in.
-    fn affine(&mut self, graph: &Graph, head: usize, norm: Option<usize>) -> Arc<Affine> {
-        if let Some(done) = self.affine.get(&(head, norm)) {
-            return done.clone();
-        }
+    /// Weight and bias of a convolution or linear layer with its norm folded in.
+    pub(crate) fn folded(&self, graph: &Graph, head: usize, norm: Option<usize>) -> (Vec<f32>, Option<Vec<f32>>) {
         let mut weight = self.parameter(graph, head, 0).to_vec();
         let mut bias = (graph.nodes[head].parameters.len() > 1).then(|| self.parameter(graph, head, 1).to_vec());
         if let Some(norm) = norm
@@ -54,6 +55,15 @@ impl Lowering {
             };
             bias = Some(folded);
         }
+        (weight, bias)
+    }
+
+    /// The weights of a convolution or linear layer with its norm folded in, packed for f32.
+    fn affine(&mut self, graph: &Graph, head: usize, norm: Option<usize>) -> Arc<Affine> {
+        if let Some(done) = self.affine.get(&(head, norm)) {
+            return done.clone();
+        }
+        let (weight, bias) = self.folded(graph, head, norm);
         let done = Arc::new(match &graph.nodes[head].op {
             Op::Conv2d(c) if c.is_depthwise() => Affine { taps: depthwise_taps(&weight, c), ..Affine::empty(bias) },
             Op::Conv2d(c) => match winograd_side(graph, head, c) {
@@ -153,7 +163,14 @@ pub(crate) fn conv_work(graph: &Graph, chain: &Chain, lowering: &mut Lowering) -
     }
 }
 
-fn window(input: &[usize], output: &[usize], kernel: [usize; 2], stride: [usize; 2], dilation: [usize; 2], padding: Padding) -> ConvShape {
+pub(crate) fn window(
+    input: &[usize],
+    output: &[usize],
+    kernel: [usize; 2],
+    stride: [usize; 2],
+    dilation: [usize; 2],
+    padding: Padding,
+) -> ConvShape {
     ConvShape {
         batch: 0,
         input: [input[1], input[2]],

@@ -10,6 +10,7 @@ use safetensors::tensor::{Dtype, TensorView};
 use serde::{Deserialize, Serialize};
 
 use crate::error::ModelError;
+use crate::quantize::Quantization;
 
 /// The newest format that this build writes and reads.
 pub const FORMAT_VERSION: u32 = 1;
@@ -62,6 +63,9 @@ pub struct Metadata {
     /// Measured metrics, free form.
     #[serde(default)]
     pub metrics: serde_json::Value,
+    /// What int8 needs to know, and which precision `auto` means.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub quantization: Option<Quantization>,
 }
 
 impl Metadata {
@@ -79,6 +83,7 @@ impl Metadata {
             seed: None,
             data_fingerprint: None,
             metrics: serde_json::Value::Null,
+            quantization: None,
         }
     }
 }

@@ -6,7 +6,8 @@ use graph::{Activation, Graph, NodeId, Op};
 use kernels::{Clamp, Function};
 
 use crate::fuse::bottlenecks;
-use crate::lower::{Lowering, conv_work, is_stem};
+use crate::lower::{Lowering, is_stem};
+use crate::precision::Typed;
 use crate::step::Work;
 
 /// One kernel call: the slots it reads and the one it writes (the first it reads, where `in_place`).
@@ -22,6 +23,8 @@ pub(crate) struct Step {
     pub node: usize,
     /// Multiply-adds for one image, of the convolutions and linear layers in it.
     pub multiply_adds: u64,
+    /// Bytes of a value.
+    pub bytes: usize,
 }
 
 /// Steps in order over a set of slots.
@@ -34,11 +37,17 @@ pub(crate) struct Plan {
     pub outputs: Vec<usize>,
 }
 
-/// A step before memory is assigned: values are known by their nodes.
+/// A step before memory is assigned: values are known by their nodes, and by numbers above where a node's value exists in several
+/// precisions.
 pub(crate) struct Draft {
     pub work: Work,
     pub inputs: Vec<usize>,
     pub value: usize,
+    /// The node whose value it is.
+    pub node: usize,
+    /// Values for one image, and bytes of a value.
+    pub size: usize,
+    pub bytes: usize,
 }
 
 /// A convolution or linear layer and the nodes that it absorbs.
@@ -50,7 +59,7 @@ pub(crate) struct Chain {
     pub clamp: Option<Clamp>,
     /// An activation that no clamp expresses: applied in place afterwards.
     pub then: Option<Function>,
-    last: usize,
+    pub last: usize,
 }
 
 pub(crate) fn function(activation: Activation) -> Function {
@@ -66,11 +75,11 @@ pub(crate) fn function(activation: Activation) -> Function {
     }
 }
 
-struct Compiler<'a> {
-    graph: &'a Graph,
+pub(crate) struct Compiler<'a> {
+    pub graph: &'a Graph,
     needed: Vec<bool>,
     /// Nodes that read each node.
-    readers: Vec<Vec<usize>>,
+    pub readers: Vec<Vec<usize>>,
     wanted: Vec<bool>,
 }
 
@@ -151,33 +160,27 @@ impl<'a> Compiler<'a> {
         (chains, absorbed)
     }
 
-    /// The steps in running order: a chain runs where its last node stands, when all that it reads is there. Also, for each node, the
-    /// one whose value it shares: itself, unless it is an identity.
-    fn drafts(&self, lowering: &mut Lowering) -> (Vec<Draft>, Vec<usize>) {
+    /// The steps in running order: a chain runs where its last node stands, when all that it reads is there. Nodes that are identities
+    /// share the value of their input.
+    fn drafts<'b>(&'b self, lowering: &'b mut Lowering) -> Typed<'b, 'a> {
         let (chains, absorbed) = self.chains();
-        let (mut root, mut drafts): (Vec<usize>, Vec<Draft>) = Default::default();
+        let mut typed = Typed::new(self, lowering);
         for (index, node) in self.graph.nodes.iter().enumerate() {
-            root.push(index);
             if let Some(chain) = chains.get(&index) {
-                let input = self.graph.nodes[chain.head].inputs[0].0;
-                // A stem reads the image as it comes.
-                let input = Some(input).filter(|_| !is_stem(self.graph, chain.head));
-                let inputs = input.into_iter().chain(chain.residual).map(|i| root[i]).collect();
-                drafts.push(Draft { work: conv_work(self.graph, chain, lowering), inputs, value: index });
+                typed.chain(chain);
             } else if self.needed[index] && !absorbed[index] {
-                let inputs: Vec<usize> = node.inputs.iter().map(|i| root[i.0]).collect();
                 if is_identity(self.graph, index) {
-                    root[index] = inputs[0];
+                    typed.share(index, node.inputs[0].0);
                 } else {
-                    drafts.push(Draft { work: lowering.work(self.graph, index), inputs, value: index });
+                    typed.node(index);
                 }
             }
         }
-        (drafts, root)
+        typed
     }
 }
 
-fn is_chain_head(graph: &Graph, index: usize) -> bool {
+pub(crate) fn is_chain_head(graph: &Graph, index: usize) -> bool {
     let node = &graph.nodes[index];
     match &node.op {
         Op::Conv2d(_) => true,
@@ -187,7 +190,7 @@ fn is_chain_head(graph: &Graph, index: usize) -> bool {
 }
 
 /// Whether a node's value is its input's, in the engine's layout: feature maps are NHWC, so tokens are already there.
-fn is_identity(graph: &Graph, index: usize) -> bool {
+pub(crate) fn is_identity(graph: &Graph, index: usize) -> bool {
     let node = &graph.nodes[index];
     let input = node.inputs.first().map(|&i| graph.node(i).shape.as_slice()).unwrap_or_default();
     match &node.op {
@@ -197,20 +200,46 @@ fn is_identity(graph: &Graph, index: usize) -> bool {
     }
 }
 
+/// A layer with weights as the plan for the logits fuses it.
+pub(crate) struct LayerOutline {
+    pub head: usize,
+    pub norm: Option<usize>,
+    /// The node whose value it reads.
+    pub input: usize,
+}
+
+/// The layers of the plan for the logits, and the nodes whose values it makes.
+pub(crate) fn outline(graph: &Graph) -> (Vec<LayerOutline>, Vec<usize>) {
+    let compiler = Compiler::new(graph, &[graph.output]);
+    let (chains, absorbed) = compiler.chains();
+    let (mut layers, mut values, mut root) = (Vec::new(), Vec::new(), Vec::new());
+    for (index, node) in graph.nodes.iter().enumerate() {
+        root.push(index);
+        if let Some(chain) = chains.get(&index) {
+            let input = root[graph.nodes[chain.head].inputs[0].0];
+            layers.push(LayerOutline { head: chain.head, norm: chain.norm, input });
+            values.push(index);
+        } else if compiler.needed[index] && !absorbed[index] {
+            if is_identity(graph, index) {
+                root[index] = root[node.inputs[0].0];
+            } else {
+                values.push(index);
+            }
+        }
+    }
+    (layers, values)
+}
+
 /// Compiles `graph` for `outputs`.
 pub(crate) fn compile(graph: &Graph, outputs: &[NodeId], lowering: &mut Lowering) -> Plan {
-    let (drafts, root) = Compiler::new(graph, outputs).drafts(lowering);
-    let wanted: Vec<usize> = outputs.iter().map(|id| root[id.0]).collect();
-    let mut drafts = bottlenecks(drafts, &wanted);
-    let read: Vec<usize> = drafts.iter().flat_map(|draft| draft.inputs.iter().copied()).chain(wanted.iter().copied()).collect();
-    // The image in the layout of maps, where only stems read it.
-    drafts.retain(|draft| read.contains(&draft.value));
-    assign(graph, drafts, &wanted)
+    let compiler = Compiler::new(graph, outputs);
+    let mut typed = compiler.drafts(lowering);
+    let wanted: Vec<usize> = outputs.iter().map(|id| typed.output(id.0)).collect();
+    assign(bottlenecks(typed.finish(), &wanted), &wanted)
 }
 
 /// Gives each value a slot; a slot is free again after the last step that reads it.
-fn assign(graph: &Graph, drafts: Vec<Draft>, wanted: &[usize]) -> Plan {
-    let size = |value: usize| graph.nodes[value].shape.iter().product::<usize>();
+fn assign(drafts: Vec<Draft>, wanted: &[usize]) -> Plan {
     let mut last_use: BTreeMap<usize, usize> = BTreeMap::new();
     for (at, draft) in drafts.iter().enumerate() {
         last_use.extend(draft.inputs.iter().map(|&input| (input, at)));
@@ -223,7 +252,7 @@ fn assign(graph: &Graph, drafts: Vec<Draft>, wanted: &[usize]) -> Plan {
         let inputs: Vec<usize> = values.iter().map(|value| place[value]).collect();
         let dies = |value: &usize| last_use[value] == at;
         let in_place = draft.work.works_in_place() && values.len() == 1 && dies(&values[0]);
-        let need = size(draft.value);
+        let need = (draft.size * draft.bytes).div_ceil(4);
         let output = if in_place { inputs[0] } else { take_slot(&mut sizes, &mut free, need) };
         place.insert(draft.value, output);
         for (value, &slot) in values.iter().zip(&inputs) {
@@ -231,8 +260,9 @@ fn assign(graph: &Graph, drafts: Vec<Draft>, wanted: &[usize]) -> Plan {
                 free.push(slot);
             }
         }
-        let multiply_adds = draft.work.multiply_adds(need);
-        steps.push(Step { work: draft.work, inputs, output, in_place, size: need, node: draft.value, multiply_adds });
+        let multiply_adds = draft.work.multiply_adds(draft.size);
+        let (size, bytes, node) = (draft.size, draft.bytes, draft.node);
+        steps.push(Step { work: draft.work, inputs, output, in_place, size, bytes, node, multiply_adds });
     }
     Plan { steps, slots: sizes, outputs: wanted.iter().map(|value| place[value]).collect() }
 }

@@ -8,12 +8,17 @@ use kernels::{Buffer, Threads};
 
 use crate::lower::Lowering;
 use crate::plan::{Plan, Step, compile};
+use crate::precision::{Policy, Precision};
+use crate::quantize::Quantization;
+use crate::step::Work;
 
 /// How an [`Engine`] runs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct EngineOptions {
     /// Threads; 0 means one for each core. Results are the same, bit for bit, for any number.
     pub threads: usize,
+    /// Numbers it computes with; inputs and outputs are f32 in any case.
+    pub precision: Precision,
 }
 
 /// Runs a graph on the CPU: batch norms folded, activations fused, weights packed once, buffers kept between calls.
@@ -38,8 +43,21 @@ impl Engine {
     /// Prepares a checked graph and its weights (further ones are ignored).
     ///
     /// # Errors
-    /// A weight that is missing or has the wrong shape; threads that the system refuses.
+    /// A weight that is missing or has the wrong shape; threads that the system refuses; int8, which needs [`Engine::quantized`].
     pub fn new(graph: &Graph, weights: &Weights, options: EngineOptions) -> Result<Self, RunError> {
+        Self::quantized(graph, weights, None, options)
+    }
+
+    /// As [`Engine::new`], with what int8 needs to know: a calibration's result.
+    ///
+    /// # Errors
+    /// As [`Engine::new`]; int8 without a quantization, or one that names nodes which the graph lacks.
+    pub fn quantized(
+        graph: &Graph,
+        weights: &Weights,
+        quantization: Option<&Quantization>,
+        options: EngineOptions,
+    ) -> Result<Self, RunError> {
         graph.check().map_err(|error| RunError::Interpreter(error.to_string()))?;
         let mut kept = Weights::new();
         for node in &graph.nodes {
@@ -56,7 +74,8 @@ impl Engine {
                 kept.insert(parameter.name.clone(), tensor.clone());
             }
         }
-        let compiled = Compiled { lowering: Lowering::new(Arc::new(kept)), plans: BTreeMap::new() };
+        let policy = Policy::new(graph, options.precision, quantization)?;
+        let compiled = Compiled { lowering: Lowering::new(Arc::new(kept), policy), plans: BTreeMap::new() };
         let (graph, compiled) = (Arc::new(graph.clone()), Arc::new(Mutex::new(compiled)));
         Ok(Self { graph, compiled, plans: BTreeMap::new(), arena: Vec::new(), threads: start(options.threads)? })
     }
@@ -74,6 +93,12 @@ impl Engine {
     /// The graph it runs.
     pub fn graph(&self) -> &Graph {
         &self.graph
+    }
+
+    /// Weight and bias of a layer with its norm folded in.
+    pub(crate) fn folded(&self, head: usize, norm: Option<usize>) -> (Vec<f32>, Option<Vec<f32>>) {
+        let compiled = self.compiled.lock().unwrap_or_else(PoisonError::into_inner);
+        compiled.lowering.folded(&self.graph, head, norm)
     }
 
     /// Threads it runs on.
@@ -178,9 +203,19 @@ const FEW: usize = 4;
 
 fn run_step(step: &Step, arena: &mut [Buffer], input: &[f32], batch: usize) {
     let mut out = std::mem::take(&mut arena[step.output]);
-    out.resize(step.size * batch);
+    out.resize((step.size * batch * step.bytes).div_ceil(4));
     if batch > 0 {
-        if step.in_place {
+        if let Work::Narrow(work) = &step.work {
+            let none = Buffer::new();
+            let mut few = [&none; FEW];
+            if step.inputs.len() <= FEW {
+                few.iter_mut().zip(&step.inputs).for_each(|(input, &slot)| *input = &arena[slot]);
+                work.run(batch, input, &few[..step.inputs.len()], &mut out);
+            } else {
+                let inputs: Vec<&Buffer> = step.inputs.iter().map(|&slot| &arena[slot]).collect();
+                work.run(batch, input, &inputs, &mut out);
+            }
+        } else if step.in_place {
             step.work.run(batch, &[], &mut out);
         } else if step.inputs.is_empty() {
             step.work.run(batch, &[input], &mut out);

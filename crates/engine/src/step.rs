@@ -4,6 +4,8 @@ use std::sync::Arc;
 
 use kernels::{Bottleneck, Buffer, Clamp, ConvShape, Epilogue, Function, Matrix, PackedB, Pointwise, PoolShape, WinogradWeights};
 
+use crate::precision::Narrow;
+
 /// Weights of a convolution or linear layer as the kernels read them.
 #[derive(Debug)]
 pub(crate) struct Affine {
@@ -134,6 +136,8 @@ pub(crate) enum Work {
         output: [usize; 2],
         inner: Box<Work>,
     },
+    /// Between values of which some are no f32.
+    Narrow(Box<Narrow>),
 }
 
 impl Work {
@@ -172,6 +176,7 @@ impl Work {
             Self::Select { .. } => "select",
             Self::Columns { .. } => "columns",
             Self::Attention { .. } => "attention",
+            Self::Narrow(narrow) => narrow.name(),
             Self::Planar { inner, .. } => inner.name(),
         }
     }
@@ -192,6 +197,7 @@ impl Work {
             Self::Linear { affine, .. } => size * affine.groups.first().map_or(0, PackedB::k),
             Self::Attention { tokens, .. } => 2 * size * tokens,
             Self::Planar { inner, .. } => return inner.multiply_adds(size),
+            Self::Narrow(narrow) => narrow.multiply_adds(size),
             Self::Load { .. } | Self::ScaleShift { .. } | Self::LayerNorm { .. } | Self::Softmax { .. } | Self::Activate(_) => 0,
             Self::MaxPool { .. } | Self::AveragePool { .. } | Self::GlobalAverage { .. } | Self::Flatten { .. } | Self::Add => 0,
             Self::Multiply | Self::Gate { .. } | Self::Concat { .. } | Self::Copy | Self::Prepend { .. } => 0,
@@ -205,7 +211,7 @@ impl Work {
         matches!(self, Self::Softmax { .. } | Self::Activate(_))
     }
 
-    /// Runs the step on `batch` images. In-place steps find their input in `out` and get none in `inputs`.
+    /// Runs the step on `batch` images, where all values are f32. In-place steps find their input in `out` and get none in `inputs`.
     pub fn run(&self, batch: usize, inputs: &[&[f32]], out: &mut Buffer) {
         let sized = |shape: &ConvShape| ConvShape { batch, ..*shape };
         match self {
@@ -287,6 +293,8 @@ impl Work {
                 }
             }
             Self::Attention { tokens, width, heads } => kernels::attention(out, inputs[0], *tokens, *width, *heads),
+            // Narrow values are no slices of f32: `Narrow::run` takes buffers.
+            Self::Narrow(_) => {}
             Self::Planar { input, output, inner } => {
                 let (mut planar, mut result) = (Buffer::zeros(inputs[0].len()), Buffer::zeros(out.len()));
                 kernels::nhwc_to_nchw(&mut planar, inputs[0], input[0], input[1]);

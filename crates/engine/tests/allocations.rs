@@ -11,7 +11,7 @@ fn a_later_run_allocates_nothing() {
         let graph = model.build(&config).unwrap();
         // The count is of this thread: with one, it runs every part. (With more, a thread that takes a part larger than any it had may grow
         // its scratch memory, until it has seen the largest.)
-        let mut engine = Engine::new(&graph, &graph.init_weights(1), EngineOptions { threads: 1 }).unwrap();
+        let mut engine = Engine::new(&graph, &graph.init_weights(1), EngineOptions { threads: 1, ..EngineOptions::default() }).unwrap();
         let (two, one) = (vec![0.5; 2 * 3 * 64 * 64], vec![0.5; 3 * 64 * 64]);
         let mut logits = Vec::new();
         engine.run_into(&two, graph.output, &mut logits).unwrap();

@@ -1,13 +1,44 @@
-//! The engine against the reference interpreter: 1e-4 of the largest value, every op, every tap, fused or not.
+//! The engine against the reference interpreter: every op, every tap, fused or not, in every precision.
+//!
+//! Tolerances, as shares of the largest value of a tensor: of the worst value, and of the mean error.
+//!
+//! | precision | worst | mean | why |
+//! |---|---|---|---|
+//! | f32 | 1e-4 | 1e-4 | sums in another order, batch norms folded, Winograd's transforms |
+//! | bf16 | 3e-2 | 1e-2 | weights and maps have 8 bits: each layer adds up to 2^-9 of its largest value, some dozens of layers and sums follow |
+//! | int8 | 2.5e-1 | 5e-2 | steps of 1/255 of a map's range and 1/254 of a row of weights; with random weights and few channels they add up |
 #![allow(clippy::unwrap_used)]
 
-use fieldmark_engine::{Engine, EngineOptions};
+use fieldmark_engine::quantize::{CalibrationOptions, Kept, Method, Quantization, calibrate};
+use fieldmark_engine::{Engine, EngineOptions, Precision};
 use graph::{Activation, Conv2d, Graph, GraphBuilder, NodeId, Op, Padding, Pool2d, Tensor, Weights};
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
 fn engine(graph: &Graph, weights: &Weights, threads: usize) -> Engine {
-    Engine::new(graph, weights, EngineOptions { threads }).unwrap()
+    engine_in(Precision::F32, graph, weights, threads)
+}
+
+fn engine_in(precision: Precision, graph: &Graph, weights: &Weights, threads: usize) -> Engine {
+    if precision != Precision::Int8 {
+        return Engine::new(graph, weights, EngineOptions { threads, precision }).unwrap();
+    }
+    // Calibrated on the images that the tests use: ranges fit, rounding is what is left.
+    let images = random(&[&[9], graph.input_shape()].concat(), &mut ChaCha8Rng::seed_from_u64(1)).data;
+    let options = CalibrationOptions { method: Some(Method::MinMax), most_kept: 0, threads, ..CalibrationOptions::default() };
+    let quantization = calibrate(graph, weights, &images, &options).unwrap();
+    Engine::quantized(graph, weights, Some(&quantization), EngineOptions { threads, precision }).unwrap()
+}
+
+const PRECISIONS: [Precision; 3] = [Precision::F32, Precision::Bf16, Precision::Int8];
+
+/// The table above: of the worst value, and of the mean.
+fn tolerance(precision: Precision) -> [f32; 2] {
+    match precision {
+        Precision::F32 | Precision::Auto => [1e-4; 2],
+        Precision::Bf16 => [3e-2, 1e-2],
+        Precision::Int8 => [2.5e-1, 5e-2],
+    }
 }
 
 fn random(shape: &[usize], rng: &mut ChaCha8Rng) -> Tensor {
@@ -28,31 +59,42 @@ fn weights(graph: &Graph, seed: u64) -> Weights {
     weights
 }
 
-fn assert_close(name: &str, got: &Tensor, want: &Tensor) {
+fn assert_close(precision: Precision, name: &str, got: &Tensor, want: &Tensor) {
     assert_eq!(got.shape, want.shape, "{name}");
     let scale = want.data.iter().fold(1e-3f32, |m, v| m.max(v.abs()));
+    let [worst, mean] = tolerance(precision).map(|share| share * scale);
+    let mut sum = 0.0;
     for (i, (g, w)) in got.data.iter().zip(&want.data).enumerate() {
-        assert!((g - w).abs() <= 1e-4 * scale, "{name}: value {i}: {g} for {w} (largest {scale})");
+        assert!((g - w).abs() <= worst, "{} {name}: value {i}: {g} for {w} (largest {scale})", precision.name());
+        sum += (g - w).abs();
     }
+    let found = sum / want.data.len().max(1) as f32;
+    assert!(found <= mean, "{} {name}: mean error {found}, at most {mean} (largest {scale})", precision.name());
 }
 
 /// Logits alone (everything fuses), every node at once (nothing does), and each node alone.
 fn conforms(graph: &Graph, seed: u64) {
+    for precision in PRECISIONS {
+        conforms_in(precision, graph, seed);
+    }
+}
+
+fn conforms_in(precision: Precision, graph: &Graph, seed: u64) {
     let mut rng = ChaCha8Rng::seed_from_u64(seed);
     let weights = weights(graph, seed);
     let input = random(&[&[2], graph.input_shape()].concat(), &mut rng);
     let all: Vec<NodeId> = (0..graph.nodes.len()).map(NodeId).collect();
     let want = graph::reference::run(graph, &weights, &input, &all).unwrap();
-    let mut engine = engine(graph, &weights, 2);
+    let mut engine = engine_in(precision, graph, &weights, 2);
     let logits = engine.run(&input, &[]).unwrap();
-    assert_close("logits", &logits[0], &want[graph.output.0]);
+    assert_close(precision, "logits", &logits[0], &want[graph.output.0]);
     let got = engine.run(&input, &all).unwrap();
     for (node, (got, want)) in graph.nodes.iter().zip(got.iter().zip(&want)) {
-        assert_close(&node.name, got, want);
+        assert_close(precision, &node.name, got, want);
     }
     for id in all {
         let got = engine.run(&input, &[id]).unwrap();
-        assert_close(&graph.node(id).name, &got[0], &want[id.0]);
+        assert_close(precision, &graph.node(id).name, &got[0], &want[id.0]);
     }
     // After other shapes of work have been through the buffers, another batch size.
     let small = Tensor::new([&[1], graph.input_shape()].concat(), input.data[..input.data.len() / 2].to_vec()).unwrap();
@@ -260,9 +302,11 @@ fn any_number_of_threads_gives_the_same_bits() {
         let graph = random_map_graph(seed);
         let weights = weights(&graph, seed);
         let input = random(&[&[9], graph.input_shape()].concat(), &mut ChaCha8Rng::seed_from_u64(seed));
-        let one = engine(&graph, &weights, 1).run(&input, &[]).unwrap();
-        for threads in [2, 5] {
-            assert_eq!(one, engine(&graph, &weights, threads).run(&input, &[]).unwrap());
+        for precision in PRECISIONS {
+            let one = engine_in(precision, &graph, &weights, 1).run(&input, &[]).unwrap();
+            for threads in [2, 5] {
+                assert_eq!(one, engine_in(precision, &graph, &weights, threads).run(&input, &[]).unwrap());
+            }
         }
     }
 }
@@ -294,9 +338,11 @@ fn zoo_models_agree_with_the_reference() {
         let input = random(&[&[2], graph.input_shape()].concat(), &mut ChaCha8Rng::seed_from_u64(1));
         let outputs = [graph.output, graph.taps["features"]];
         let want = graph::reference::run(&graph, &weights, &input, &outputs).unwrap();
-        let got = engine(&graph, &weights, 2).run(&input, &outputs).unwrap();
-        assert_close(name, &got[0], &want[0]);
-        assert_close(name, &got[1], &want[1]);
+        for precision in PRECISIONS {
+            let got = engine_in(precision, &graph, &weights, 2).run(&input, &outputs).unwrap();
+            assert_close(precision, name, &got[0], &want[0]);
+            assert_close(precision, name, &got[1], &want[1]);
+        }
     }
 }
 
@@ -312,6 +358,13 @@ fn what_does_not_fit_is_named() {
     assert!(wrong.contains("999"), "{wrong}");
     let empty = engine.run(&Tensor::zeros([&[0], graph.input_shape()].concat()), &[]).unwrap();
     assert_eq!(empty[0].shape, [0, 5]);
+    let options = EngineOptions { precision: Precision::Int8, ..EngineOptions::default() };
+    let wrong = Engine::new(&graph, &weights, options).unwrap_err().to_string();
+    assert!(wrong.contains("calibration"), "{wrong}");
+    let mut quantization = Quantization::default();
+    quantization.kept.insert("nobody".into(), Kept::F32);
+    let wrong = Engine::quantized(&graph, &weights, Some(&quantization), options).unwrap_err().to_string();
+    assert!(wrong.contains("nobody"), "{wrong}");
     weights.remove("fc.bias");
     let wrong = Engine::new(&graph, &weights, EngineOptions::default()).unwrap_err().to_string();
     assert!(wrong.contains("fc.bias"), "{wrong}");

@@ -7,15 +7,18 @@
 //! Functions panic where a slice's length and the stated shape disagree: that is a bug of the caller, never of a user's data.
 
 mod attention;
+pub mod bf16;
 mod bottleneck;
 mod buffer;
 mod conv;
 mod depthwise;
 mod direct;
 mod dispatch;
+mod dot;
 mod elementwise;
 mod filter;
 mod gemm;
+pub mod int8;
 mod layout;
 mod memory;
 mod normalise;
@@ -31,7 +34,7 @@ mod winograd;
 
 pub use attention::attention;
 pub use bottleneck::{Bottleneck, Pointwise};
-pub use buffer::Buffer;
+pub use buffer::{Buffer, Number};
 pub use conv::{ConvShape, Window, conv2d, conv2d_planar};
 pub use depthwise::depthwise;
 pub use dispatch::Isa;

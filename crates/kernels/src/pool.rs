@@ -10,6 +10,14 @@ use crate::threads::{each_chunk, parallel};
 /// A pooling: the same sizes as a convolution's.
 pub type PoolShape = ConvShape;
 
+impl PoolShape {
+    /// Taps of output `out` along `axis` that lie inside the padded input, `end` being the padding behind it: PyTorch's divisor.
+    pub(crate) fn padded_taps(&self, axis: usize, out: usize, end: usize) -> usize {
+        let (window, end) = (&self.window, self.input[axis] + self.window.padding[axis] + end);
+        (0..window.kernel[axis]).filter(|tap| out * window.stride[axis] + tap * window.dilation[axis] < end).count()
+    }
+}
+
 /// One row of the output, made pixel by pixel.
 struct Row<'a, P> {
     out: &'a mut [f32],
@@ -120,12 +128,8 @@ pub fn max_pool_with_argmax(output: &mut [f32], argmax: &mut [u32], input: &[f32
 
 /// Means; `padding_end` is the padding below and to the right, `count_padding` whether padded zeros count in the divisor.
 pub fn average_pool(output: &mut [f32], input: &[f32], shape: &PoolShape, padding_end: [usize; 2], count_padding: bool) {
-    let (c, window) = (shape.channels, shape.window);
-    // Taps inside the padded input: PyTorch's divisor.
-    let padded = |axis: usize, out: usize| {
-        let end = shape.input[axis] + window.padding[axis] + padding_end[axis];
-        (0..window.kernel[axis]).filter(|tap| out * window.stride[axis] + tap * window.dilation[axis] < end).count()
-    };
+    let c = shape.channels;
+    let padded = |axis: usize, out: usize| shape.padded_taps(axis, out, padding_end[axis]);
     each_pixel(
         output,
         input,

@@ -10,7 +10,7 @@ use crate::gemm::{Clamp, Epilogue, gemm_for};
 use crate::{ConvShape, Matrix, PackedB, Window, conv2d, gemm_packed};
 
 /// Values that repeat with no short period.
-fn values(count: usize, seed: u64) -> Vec<f32> {
+pub(crate) fn values(count: usize, seed: u64) -> Vec<f32> {
     let mut state = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
     let mut next = || {
         state ^= state << 13;
@@ -36,7 +36,13 @@ fn naive_gemm(c: &[f32], a: Matrix, b: Matrix) -> Vec<f64> {
 }
 
 #[allow(clippy::too_many_arguments)]
-fn naive_conv(input: &[f32], s: &ConvShape, weight: impl Fn(usize, usize, usize) -> f32, outputs: usize, groups: usize) -> Vec<f64> {
+pub(crate) fn naive_conv(
+    input: &[f32],
+    s: &ConvShape,
+    weight: impl Fn(usize, usize, usize) -> f32,
+    outputs: usize,
+    groups: usize,
+) -> Vec<f64> {
     let ([h, w], [oh, ow], k) = (s.input, s.output, s.window.kernel);
     let (cin, cout) = (s.channels / groups, outputs / groups);
     let mut result = Vec::new();
@@ -62,7 +68,7 @@ fn naive_conv(input: &[f32], s: &ConvShape, weight: impl Fn(usize, usize, usize)
     result
 }
 
-fn shapes() -> impl Strategy<Value = ConvShape> {
+pub(crate) fn shapes() -> impl Strategy<Value = ConvShape> {
     let small = || 1..3usize;
     (
         1..3usize,

@@ -14,8 +14,6 @@ use std::time::{Duration, Instant};
 
 use rayon::prelude::*;
 
-use crate::gemm::Shared;
-
 /// How long a thread waits awake: longer than any step that others may still be at, much shorter than anyone would notice.
 const AWAKE: Duration = Duration::from_millis(2);
 /// Turns of the waiting loop between two looks at the clock.
@@ -271,9 +269,20 @@ pub(crate) fn parallel(parts: usize, task: impl Fn(usize) + Sync) {
     }
 }
 
+/// Where a slice begins of which each task gets a chunk of its own.
+struct Start<T>(*mut T);
+// SAFETY: `each_chunk` gives out chunks that do not overlap, of a type that may go to other threads.
+unsafe impl<T: Send> Sync for Start<T> {}
+
+impl<T> Start<T> {
+    fn get(&self) -> *mut T {
+        self.0
+    }
+}
+
 /// Runs `task(index, chunk)` for each chunk of `size` values (the last may be shorter).
-pub(crate) fn each_chunk(values: &mut [f32], size: usize, task: impl Fn(usize, &mut [f32]) + Sync) {
-    let (len, size, shared) = (values.len(), size.max(1), Shared(values.as_mut_ptr()));
+pub(crate) fn each_chunk<T: Send>(values: &mut [T], size: usize, task: impl Fn(usize, &mut [T]) + Sync) {
+    let (len, size, shared) = (values.len(), size.max(1), Start(values.as_mut_ptr()));
     parallel(len.div_ceil(size), |index| {
         let start = index * size;
         // SAFETY: chunks do not overlap, each index runs once, and `values` is borrowed until all have run.

@@ -3,7 +3,8 @@
 use std::time::{Duration, Instant};
 
 use anyhow::Result;
-use engine::{Engine, EngineOptions};
+use engine::quantize::{CalibrationOptions, Method, calibrate};
+use engine::{Engine, EngineOptions, Model, Precision};
 use serde::Serialize;
 
 use crate::args;
@@ -29,7 +30,7 @@ struct Timing<'a> {
 
 pub fn run(args: &args::Benchmark) -> Result<()> {
     let model = open::network(&args.model)?;
-    let mut engine = Engine::new(&model.graph, &model.weights, EngineOptions { threads: args.threads })?;
+    let mut engine = engine(&model, args)?;
     let image: usize = model.graph.input_shape().iter().product();
     let input = noise(image * args.batch);
     let mut out = Vec::new();
@@ -47,7 +48,7 @@ pub fn run(args: &args::Benchmark) -> Result<()> {
     let timing = Timing {
         model: &args.model,
         batch: args.batch,
-        precision: "f32",
+        precision: args.precision.name(),
         threads: engine.threads(),
         runs: args.runs,
         ms,
@@ -56,6 +57,19 @@ pub fn run(args: &args::Benchmark) -> Result<()> {
         images_per_second: 1e3 * args.batch as f64 / ms,
     };
     if args.json { output::json(&timing) } else { print(&timing) }
+}
+
+/// Int8 of a model without a calibration is calibrated on noise: good for nothing but its time.
+fn engine(model: &Model, args: &args::Benchmark) -> Result<Engine> {
+    let options = EngineOptions { threads: args.threads, precision: args.precision };
+    let stored = model.metadata.quantization.as_ref();
+    if args.precision == Precision::Int8 && stored.is_none() {
+        let image: usize = model.graph.input_shape().iter().product();
+        let settings = CalibrationOptions { method: Some(Method::MinMax), most_kept: 0, ..CalibrationOptions::default() };
+        let made = calibrate(&model.graph, &model.weights, &noise(image * 2), &settings)?;
+        return Ok(Engine::quantized(&model.graph, &model.weights, Some(&made), options)?);
+    }
+    Ok(Engine::quantized(&model.graph, &model.weights, stored, options)?)
 }
 
 fn print(timing: &Timing) -> Result<()> {

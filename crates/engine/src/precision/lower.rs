@@ -1,0 +1,174 @@
+//! Layers in narrow numbers: weights packed once, and what the kinds of their values make of bias and scale.
+
+use std::sync::Arc;
+
+use graph::{Graph, Op};
+use kernels::int8::Quant;
+use kernels::{ConvShape, Window, bf16, int8};
+
+use crate::lower::{Lowering, window};
+use crate::plan::Chain;
+use crate::precision::Layer;
+
+/// Weights of a layer, packed for narrow products.
+#[derive(Debug)]
+pub(crate) enum NarrowWeights {
+    Bf16 { conv: bf16::ConvWeights, bias: Option<Vec<f32>> },
+    Bf16Depthwise { taps: bf16::DepthwiseWeights, bias: Option<Vec<f32>> },
+    Int8 { conv: int8::ConvWeights, terms: Terms },
+    Int8Depthwise { taps: int8::DepthwiseWeights, terms: Terms },
+}
+
+/// What int8 adds and multiplies, by column.
+#[derive(Debug)]
+pub(crate) struct Terms {
+    /// In real units.
+    bias: Vec<f32>,
+    /// Scale of the weights.
+    scales: Vec<f32>,
+    /// Sum of the column's weights.
+    sums: Vec<i32>,
+}
+
+impl Terms {
+    /// Bias and scale for an input and (unless it is f32) an output.
+    pub fn of(&self, input: Quant, output: Option<Quant>) -> (Vec<i32>, Vec<f32>) {
+        let columns = self.bias.iter().zip(&self.scales).zip(&self.sums);
+        let both = columns.map(|((&bias, &scale), &sum)| {
+            let product = f64::from(input.scale) * f64::from(scale);
+            let bias = (f64::from(bias) / product).round_ties_even().clamp(-1e9, 1e9) as i32;
+            (bias - i32::from(input.zero) * sum, (product / output.map_or(1.0, |q| f64::from(q.scale))) as f32)
+        });
+        both.unzip()
+    }
+}
+
+impl NarrowWeights {
+    /// Columns of the result.
+    pub fn columns(&self) -> usize {
+        match self {
+            Self::Bf16 { conv, .. } => conv.columns(),
+            Self::Int8 { conv, .. } => conv.columns(),
+            Self::Bf16Depthwise { taps, .. } => taps.channels(),
+            Self::Int8Depthwise { taps, .. } => taps.channels(),
+        }
+    }
+
+    /// Input channels that an output reads.
+    pub fn channels_read(&self) -> usize {
+        match self {
+            Self::Bf16 { conv, .. } => conv.channels_read(),
+            Self::Int8 { conv, .. } => conv.channels_read(),
+            Self::Bf16Depthwise { .. } | Self::Int8Depthwise { .. } => 1,
+        }
+    }
+
+    pub fn terms(&self) -> Option<&Terms> {
+        match self {
+            Self::Int8 { terms, .. } | Self::Int8Depthwise { terms, .. } => Some(terms),
+            Self::Bf16 { .. } | Self::Bf16Depthwise { .. } => None,
+        }
+    }
+}
+
+/// What a layer's weights look like, whichever op it is.
+struct Sizes {
+    out: usize,
+    /// Channels of the stored input: those of the layer, or more.
+    stored: usize,
+    channels: usize,
+    groups: usize,
+    kernel: [usize; 2],
+    dilation: [usize; 2],
+    depthwise: bool,
+}
+
+impl Sizes {
+    fn of(graph: &Graph, head: usize, stored: usize) -> Self {
+        let node = &graph.nodes[head];
+        match &node.op {
+            Op::Conv2d(c) => Self {
+                out: c.out_channels,
+                stored,
+                channels: c.in_channels,
+                groups: c.groups,
+                kernel: c.kernel,
+                dilation: c.dilation,
+                depthwise: c.is_depthwise(),
+            },
+            _ => {
+                let shape = node.parameters.first().map(|p| p.shape.as_slice()).unwrap_or_default();
+                let (out, channels) = (shape.first().copied().unwrap_or(0), shape.get(1).copied().unwrap_or(0));
+                Self { out, stored, channels, groups: 1, kernel: [1; 2], dilation: [1; 2], depthwise: false }
+            }
+        }
+    }
+
+    /// Weights with zeros for channels that are stored only.
+    fn padded(&self, weight: Vec<f32>) -> Vec<f32> {
+        if self.stored == self.channels {
+            return weight;
+        }
+        let taps = self.kernel[0] * self.kernel[1];
+        let mut padded = vec![0.0; self.out * self.stored * taps];
+        for (to, from) in padded.chunks_exact_mut(self.stored * taps).zip(weight.chunks_exact(self.channels * taps)) {
+            to[..from.len()].copy_from_slice(from);
+        }
+        padded
+    }
+}
+
+impl Lowering {
+    /// The packed weights of a layer; its input is stored with `stored` channels (of one group, where it is more than the layer's).
+    pub fn narrow(&mut self, graph: &Graph, chain: &Chain, layer: Layer, stored: usize) -> Arc<NarrowWeights> {
+        let key = (chain.head, chain.norm);
+        if let Some(done) = self.narrow.get(&key) {
+            return done.clone();
+        }
+        let s = Sizes::of(graph, chain.head, stored);
+        let (weight, mut bias) = self.folded(graph, chain.head, chain.norm);
+        let weight = s.padded(weight);
+        if let Some(correction) = self.policy.correction(chain.head) {
+            let bias = bias.get_or_insert_with(|| vec![0.0; s.out]);
+            bias.iter_mut().zip(correction).for_each(|(b, c)| *b += c);
+        }
+        let done = Arc::new(match (layer, s.depthwise) {
+            (Layer::Int8, _) => {
+                let (bytes, scales) = int8::quantize_channels(&weight, s.out);
+                let sums = bytes.chunks_exact((bytes.len() / s.out).max(1)).map(|row| row.iter().map(|&w| i32::from(w)).sum()).collect();
+                let terms = Terms { bias: bias.unwrap_or_else(|| vec![0.0; s.out]), scales, sums };
+                if s.depthwise {
+                    NarrowWeights::Int8Depthwise { taps: int8::DepthwiseWeights::new(&bytes, s.out, s.kernel), terms }
+                } else {
+                    let conv = int8::ConvWeights::new(&bytes, s.out, s.stored, s.groups, s.kernel, s.dilation);
+                    NarrowWeights::Int8 { conv, terms }
+                }
+            }
+            (Layer::F32 | Layer::Bf16, true) => {
+                NarrowWeights::Bf16Depthwise { taps: bf16::DepthwiseWeights::new(&weight, s.out, s.kernel), bias }
+            }
+            (Layer::F32 | Layer::Bf16, false) => {
+                NarrowWeights::Bf16 { conv: bf16::ConvWeights::new(&weight, s.out, s.stored, s.groups, s.kernel, s.dilation), bias }
+            }
+        });
+        self.narrow.insert(key, done.clone());
+        done
+    }
+}
+
+/// The shape of a layer as a convolution, and the vectors of an image that it reads where it is a linear layer.
+pub(crate) fn product_shape(graph: &Graph, head: usize, stored: usize) -> (ConvShape, usize) {
+    let node = &graph.nodes[head];
+    let input = graph.node(node.inputs[0]).shape.as_slice();
+    match &node.op {
+        Op::Conv2d(c) => {
+            let shape = window(input, &node.shape, c.kernel, c.stride, c.dilation, c.padding);
+            (ConvShape { channels: stored, ..shape }, 1)
+        }
+        _ => {
+            let one = Window { kernel: [1; 2], stride: [1; 2], dilation: [1; 2], padding: [0; 2] };
+            let rows = input[..input.len() - 1].iter().product();
+            (ConvShape { batch: 0, input: [1; 2], channels: stored, output: [1; 2], window: one }, rows)
+        }
+    }
+}

@@ -1,0 +1,109 @@
+//! Which layer runs in which precision.
+
+use std::collections::BTreeMap;
+
+use graph::{Graph, RunError};
+use kernels::int8::Quant;
+
+use crate::plan::is_chain_head;
+use crate::precision::Precision;
+use crate::quantize::{Kept, Quantization};
+
+/// How a value is stored.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(crate) enum Kind {
+    F32,
+    Bf16,
+    U8(Quant),
+}
+
+impl Kind {
+    pub fn bytes(self) -> usize {
+        match self {
+            Self::F32 => 4,
+            Self::Bf16 => 2,
+            Self::U8(_) => 1,
+        }
+    }
+}
+
+/// How a convolution or linear layer computes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Layer {
+    F32,
+    Bf16,
+    Int8,
+}
+
+/// Layers by node, and of quantised values what their bytes mean.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Policy {
+    layers: BTreeMap<usize, Layer>,
+    quants: BTreeMap<usize, Quant>,
+    corrections: BTreeMap<usize, Vec<f32>>,
+}
+
+impl Policy {
+    /// # Errors
+    /// Int8 without a quantization, or with one of another graph.
+    pub fn new(graph: &Graph, precision: Precision, quantization: Option<&Quantization>) -> Result<Self, RunError> {
+        let chosen = match (precision, quantization) {
+            (Precision::Auto, Some(quantization)) => quantization.chosen.as_ref().map_or(Precision::F32, |c| c.precision),
+            (Precision::Auto, None) => Precision::F32,
+            (other, _) => other,
+        };
+        let heads = || (0..graph.nodes.len()).filter(|&index| is_chain_head(graph, index));
+        match chosen {
+            Precision::F32 | Precision::Auto => Ok(Self::default()),
+            Precision::Bf16 => Ok(Self { layers: heads().map(|index| (index, Layer::Bf16)).collect(), ..Self::default() }),
+            Precision::Int8 => {
+                let missing = "int8 needs a calibration: make one with `engine::quantize::calibrate`, or use bf16 or f32";
+                let quantization = quantization.ok_or_else(|| RunError::Interpreter(missing.into()))?;
+                Self::int8(graph, quantization)
+            }
+        }
+    }
+
+    fn int8(graph: &Graph, quantization: &Quantization) -> Result<Self, RunError> {
+        let names: BTreeMap<&str, usize> = graph.nodes.iter().enumerate().map(|(i, node)| (node.name.as_str(), i)).collect();
+        let find = |name: &String| {
+            let cure = || format!("the quantization names a node {name:?} that the network lacks; calibrate again");
+            names.get(name.as_str()).copied().ok_or_else(|| RunError::Interpreter(cure()))
+        };
+        let mut policy = Self::default();
+        for index in (0..graph.nodes.len()).filter(|&index| is_chain_head(graph, index)) {
+            policy.layers.insert(index, Layer::Int8);
+        }
+        for (name, kept) in &quantization.kept {
+            policy.layers.insert(find(name)?, if *kept == Kept::Bf16 { Layer::Bf16 } else { Layer::F32 });
+        }
+        for (name, value) in &quantization.values {
+            policy.quants.insert(find(name)?, Quant { scale: value.scale, zero: value.zero_point });
+        }
+        for (name, correction) in &quantization.corrections {
+            let node = find(name)?;
+            let channels = graph.nodes[node].parameters.first().and_then(|p| p.shape.first());
+            if channels != Some(&correction.len()) {
+                let problem = format!("the quantization corrects {} channels of {name:?}; calibrate again", correction.len());
+                return Err(RunError::Interpreter(problem));
+            }
+            policy.corrections.insert(node, correction.clone());
+        }
+        Ok(policy)
+    }
+
+    /// How the layer at node `head` computes.
+    pub fn layer(&self, head: usize) -> Layer {
+        self.layers.get(&head).copied().unwrap_or(Layer::F32)
+    }
+
+    /// What the bytes of a node's value mean, where it is calibrated.
+    pub fn quant(&self, node: usize) -> Option<Quant> {
+        self.quants.get(&node).copied()
+    }
+
+    /// What calibration adds to the bias of the layer at node `head`.
+    pub fn correction(&self, head: usize) -> Option<&[f32]> {
+        self.corrections.get(&head).map(Vec::as_slice)
+    }
+}

@@ -1,0 +1,236 @@
+//! A calibration: ranges from images, biases corrected, the layers that int8 hurts kept wider.
+
+use std::collections::BTreeMap;
+
+use graph::{Graph, NodeId, Op, RunError, Tensor, Weights};
+use kernels::int8::{Quant, quantize_channels};
+
+use crate::plan::outline;
+use crate::precision::Precision;
+use crate::quantize::ranges::Observed;
+use crate::quantize::{Agreement, Bounds, Kept, Method, Quantization, ValueScale};
+use crate::run::{Engine, EngineOptions};
+
+/// How [`calibrate`] works.
+#[derive(Debug, Clone, PartialEq)]
+pub struct CalibrationOptions {
+    /// How ranges are chosen; none tries all and keeps the one whose logits are closest.
+    pub method: Option<Method>,
+    /// Whether biases are corrected.
+    pub correct_biases: bool,
+    /// The layer that reads the image stays wider.
+    pub keep_first: bool,
+    /// The layer that makes the logits stays wider.
+    pub keep_last: bool,
+    /// What wider means.
+    pub kept: Kept,
+    /// Layers are kept wider, worst first, until the logits are within these.
+    pub bounds: Bounds,
+    /// Layers that may be kept wider for that.
+    pub most_kept: usize,
+    /// Threads; 0 means one for each core.
+    pub threads: usize,
+}
+
+impl Default for CalibrationOptions {
+    fn default() -> Self {
+        Self {
+            method: None,
+            correct_biases: true,
+            keep_first: false,
+            keep_last: false,
+            kept: Kept::F32,
+            bounds: Bounds::default(),
+            most_kept: 8,
+            threads: 0,
+        }
+    }
+}
+
+/// The parts of a calibration.
+struct Calibration<'a> {
+    graph: &'a Graph,
+    weights: &'a Weights,
+    /// Whole images `[C, H, W]`.
+    images: &'a [f32],
+    options: &'a CalibrationOptions,
+    reference: Vec<f32>,
+}
+
+/// Calibrates int8 on `images`, the values of preprocessed images `[C, H, W]` one after the other: some dozens that look like those to come.
+///
+/// Ranges of activations are chosen as [`Method`] says; weights are symmetric with a scale for each output channel; the mean error that
+/// rounding the weights makes in each output channel is taken off the bias (Nagel et al., "Data-free quantization through weight
+/// equalization and bias correction", 2019, with measured means). While the logits are outside the bounds, the layers that hurt them most
+/// alone stay wider.
+///
+/// # Errors
+/// No image, images of the wrong size, or what the engine says.
+pub fn calibrate(graph: &Graph, weights: &Weights, images: &[f32], options: &CalibrationOptions) -> Result<Quantization, RunError> {
+    let size: usize = graph.input_shape().iter().product();
+    if images.is_empty() || !images.len().is_multiple_of(size.max(1)) {
+        return Err(RunError::Input { expected: graph.input_shape().to_vec(), found: vec![images.len()] });
+    }
+    let mut engine = Engine::new(graph, weights, EngineOptions { threads: options.threads, precision: Precision::F32 })?;
+    let reference = logits(&mut engine, images)?;
+    let calibration = Calibration { graph, weights, images, options, reference };
+    let observed = calibration.observe(&mut engine)?;
+    let methods = match options.method {
+        Some(method) => vec![method],
+        None => vec![Method::MinMax, Method::Percentile, Method::Entropy],
+    };
+    let mut best: Option<(Quantization, Agreement)> = None;
+    for method in methods {
+        let quantization = calibration.quantization(method, &observed, &engine);
+        let agreement = calibration.agreement(&quantization)?;
+        if best.as_ref().is_none_or(|(_, least)| agreement.logit_error < least.logit_error) {
+            best = Some((quantization, agreement));
+        }
+    }
+    let Some((quantization, agreement)) = best else { return Ok(Quantization::default()) };
+    calibration.keep_worst(quantization, agreement)
+}
+
+/// The logits of images, some at a time.
+pub(crate) fn logits(engine: &mut Engine, images: &[f32]) -> Result<Vec<f32>, RunError> {
+    let size: usize = engine.graph().input_shape().iter().product();
+    let output = engine.graph().output;
+    let (mut all, mut part) = (Vec::new(), Vec::new());
+    for chunk in images.chunks(size * 8) {
+        engine.run_into(chunk, output, &mut part)?;
+        all.extend_from_slice(&part);
+    }
+    Ok(all)
+}
+
+impl Calibration<'_> {
+    /// Every value of the plan over all images, one image at a time.
+    fn observe(&self, engine: &mut Engine) -> Result<BTreeMap<usize, Observed>, RunError> {
+        let (_, values) = outline(self.graph);
+        let channels = |node: usize| match self.graph.nodes[node].shape[..] {
+            [c, _, _] => c,
+            [.., last] => last,
+            [] => 1,
+        };
+        // Tokens have their channels innermost.
+        let new = |node: usize| Observed::new(channels(node), self.graph.nodes[node].shape.len() == 2);
+        let mut observed: BTreeMap<usize, Observed> = values.iter().map(|&v| (v, new(v))).collect();
+        let size: usize = self.graph.input_shape().iter().product();
+        let outputs: Vec<NodeId> = values.iter().map(|&v| NodeId(v)).collect();
+        for pass in 0..2 {
+            for image in self.images.chunks_exact(size) {
+                let input = Tensor { shape: [&[1], self.graph.input_shape()].concat(), data: image.to_vec() };
+                for (tensor, value) in engine.run(&input, &outputs)?.iter().zip(&values) {
+                    let Some(seen) = observed.get_mut(value) else { continue };
+                    if pass == 0 { seen.bound(&tensor.data) } else { seen.fill(&tensor.data) }
+                }
+            }
+        }
+        Ok(observed)
+    }
+
+    fn name(&self, node: usize) -> String {
+        self.graph.nodes[node].name.clone()
+    }
+
+    fn quantization(&self, method: Method, observed: &BTreeMap<usize, Observed>, engine: &Engine) -> Quantization {
+        let (layers, _) = outline(self.graph);
+        let mut made = Quantization { method, ..Quantization::default() };
+        for (&node, seen) in observed {
+            let (low, high) = seen.range(method);
+            let quant = Quant::covering(low, high);
+            made.values.insert(self.name(node), ValueScale { scale: quant.scale, zero_point: quant.zero });
+        }
+        let ends = [(self.options.keep_first, layers.first()), (self.options.keep_last, layers.last())];
+        for (_, layer) in ends.into_iter().filter(|(keep, _)| *keep) {
+            made.kept.extend(layer.map(|layer| (self.name(layer.head), self.options.kept)));
+        }
+        if self.options.correct_biases {
+            for layer in &layers {
+                let Some(seen) = observed.get(&layer.input) else { continue };
+                let (weight, _) = engine.folded(layer.head, layer.norm);
+                let (out, groups) = match &self.graph.nodes[layer.head].op {
+                    Op::Conv2d(c) => (c.out_channels, c.groups),
+                    _ => (self.graph.nodes[layer.head].shape.last().copied().unwrap_or(0), 1),
+                };
+                made.corrections.insert(self.name(layer.head), correction(&weight, out, groups, &seen.means()));
+            }
+        }
+        made
+    }
+
+    fn engine(&self, quantization: &Quantization) -> Result<Engine, RunError> {
+        let options = EngineOptions { threads: self.options.threads, precision: Precision::Int8 };
+        Engine::quantized(self.graph, self.weights, Some(quantization), options)
+    }
+
+    fn agreement(&self, quantization: &Quantization) -> Result<Agreement, RunError> {
+        let found = logits(&mut self.engine(quantization)?, self.images)?;
+        Ok(Agreement::of(&self.reference, &found, self.graph.num_classes()))
+    }
+
+    /// Keeps layers wider, those first whose int8 form alone moves the logits most, until the bounds hold or no more may be kept.
+    fn keep_worst(&self, mut quantization: Quantization, mut agreement: Agreement) -> Result<Quantization, RunError> {
+        if !self.options.bounds.hold(&agreement) && self.options.most_kept > 0 {
+            let order = self.sensitivity(&quantization)?;
+            for name in order.into_iter().take(self.options.most_kept) {
+                quantization.kept.insert(name, self.options.kept);
+                agreement = self.agreement(&quantization)?;
+                if self.options.bounds.hold(&agreement) {
+                    break;
+                }
+            }
+        }
+        quantization.agreement = Some(agreement);
+        Ok(quantization)
+    }
+
+    /// Layers in int8, the worst first: by the error of the logits where that layer alone is in int8, on the first images.
+    fn sensitivity(&self, quantization: &Quantization) -> Result<Vec<String>, RunError> {
+        let (layers, _) = outline(self.graph);
+        let size: usize = self.graph.input_shape().iter().product();
+        let count = (self.images.len() / size).min(16);
+        let (images, reference) = (&self.images[..count * size], &self.reference[..count * self.graph.num_classes()]);
+        let names: Vec<String> = layers.iter().map(|l| self.name(l.head)).filter(|n| !quantization.kept.contains_key(n)).collect();
+        let mut errors = Vec::with_capacity(names.len());
+        for name in &names {
+            let kept = layers.iter().map(|l| self.name(l.head)).filter(|n| n != name).map(|n| (n, Kept::F32)).collect();
+            let alone = Quantization { kept, ..quantization.clone() };
+            let found = logits(&mut self.engine(&alone)?, images)?;
+            errors.push((Agreement::of(reference, &found, self.graph.num_classes()).logit_error, name.clone()));
+        }
+        errors.sort_by(|a, b| b.0.total_cmp(&a.0).then_with(|| a.1.cmp(&b.1)));
+        Ok(errors.into_iter().map(|(_, name)| name).collect())
+    }
+}
+
+/// What rounding the weights `[out, in / groups, ..]` takes from the mean of each output channel, its inputs having these means.
+fn correction(weight: &[f32], out: usize, groups: usize, means: &[f64]) -> Vec<f32> {
+    let (row, count) = (weight.len() / out.max(1), means.len() / groups.max(1));
+    if row == 0 || count == 0 {
+        return vec![0.0; out];
+    }
+    let ((bytes, scales), taps) = (quantize_channels(weight, out), row / count);
+    let lost = |o: usize| -> f64 {
+        let first = o * groups / out * count;
+        let error = |k: usize| f64::from(weight[o * row + k]) - f64::from(bytes[o * row + k]) * f64::from(scales[o]);
+        (0..row).map(|k| error(k) * means[first + k / taps]).sum()
+    };
+    (0..out).map(|o| lost(o) as f32).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_correction_is_what_rounding_loses() {
+        // One scale of 1 / 127 a row: 0.004 becomes 0 or .00787.
+        let weight = [1.0, 0.003, 1.0, 0.005];
+        let lost = correction(&weight, 2, 1, &[0.0, 10.0]);
+        assert!((lost[0] - 0.03).abs() < 1e-5 && (lost[1] - (0.05 - 10.0 / 127.0)).abs() < 1e-5, "{lost:?}");
+        // Depthwise: each row reads a channel of its own.
+        let lost = correction(&weight, 2, 2, &[0.0, 10.0]);
+        assert!(lost[0] == 0.0 && (lost[1] - (0.05 - 10.0 / 127.0)).abs() < 1e-5, "{lost:?}");
+    }
+}

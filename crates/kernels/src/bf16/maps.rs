@@ -1,0 +1,173 @@
+//! Elementwise work and pooling on bf16 maps, NHWC. Sums and functions are f32 inside.
+
+use crate::bf16::isa::{Bf16, Loops, looped};
+use crate::bf16::{round, widen};
+use crate::elementwise::Function;
+use crate::pool::PoolShape;
+use crate::threads::each_chunk;
+
+/// Values a task.
+const CHUNK: usize = 16_384;
+
+struct Zip<'a, F>(&'a mut [u16], &'a [u16], &'a [u16], F);
+
+impl<F: Fn(f32, f32) -> f32> Loops for Zip<'_, F> {
+    #[inline(always)]
+    fn run(self) {
+        let Self(out, a, b, f) = self;
+        out.iter_mut().zip(a).zip(b).for_each(|((o, &a), &b)| *o = round(f(widen(a), widen(b))));
+    }
+}
+
+fn zip(output: &mut [u16], a: &[u16], b: &[u16], f: impl Fn(f32, f32) -> f32 + Sync + Copy) {
+    assert!(output.len() == a.len() && a.len() == b.len(), "equal lengths");
+    let isa = Bf16::best();
+    each_chunk(output, CHUNK, |i, o| {
+        let part = i * CHUNK..i * CHUNK + o.len();
+        looped(isa, Zip(o, &a[part.clone()], &b[part], f));
+    });
+}
+
+/// `output = a + b`.
+///
+/// # Panics
+/// Where lengths differ.
+pub fn add(output: &mut [u16], a: &[u16], b: &[u16]) {
+    zip(output, a, b, |a, b| a + b);
+}
+
+/// `output = a * b`.
+///
+/// # Panics
+/// Where lengths differ.
+pub fn multiply(output: &mut [u16], a: &[u16], b: &[u16]) {
+    zip(output, a, b, |a, b| a * b);
+}
+
+/// Applies a function in place.
+pub fn activate(values: &mut [u16], function: Function) {
+    struct Apply<'a>(&'a mut [u16], Function);
+    impl Loops for Apply<'_> {
+        #[inline(always)]
+        fn run(self) {
+            macro_rules! each {
+                ($($name:ident),*) => { match self.1 { $(Function::$name => self.0.iter_mut().for_each(|x| *x = round(Function::$name.of(widen(*x)))),)* } };
+            }
+            each!(Relu, Relu6, Gelu, Silu, HardSwish, Sigmoid, Tanh);
+        }
+    }
+    let isa = Bf16::best();
+    each_chunk(values, CHUNK, |_, chunk| looped(isa, Apply(chunk, function)));
+}
+
+/// `output [N, pixels, C] = input [N, pixels, C] * gates [N, C]`.
+///
+/// # Panics
+/// Where sizes disagree.
+pub fn gate_channels(output: &mut [u16], input: &[u16], gates: &[u16], pixels: usize, channels: usize) {
+    struct Gate<'a>(&'a mut [u16], &'a [u16], &'a [u16]);
+    impl Loops for Gate<'_> {
+        #[inline(always)]
+        fn run(self) {
+            let Self(out, input, gates) = self;
+            for (o, x) in out.chunks_exact_mut(gates.len()).zip(input.chunks_exact(gates.len())) {
+                o.iter_mut().zip(x).zip(gates).for_each(|((o, &x), &g)| *o = round(widen(x) * widen(g)));
+            }
+        }
+    }
+    assert!(output.len() == input.len() && input.len() == gates.len() * pixels, "one gate a channel and image");
+    let (isa, image) = (Bf16::best(), (pixels * channels).max(1));
+    each_chunk(output, image, |n, o| looped(isa, Gate(o, &input[n * image..(n + 1) * image], &gates[n * channels..(n + 1) * channels])));
+}
+
+/// One row of a pooling's output: `start`, then `each` value under the window, then `end`.
+struct PoolRow<'a, E> {
+    out: &'a mut [u16],
+    image: &'a [u16],
+    shape: &'a PoolShape,
+    y: usize,
+    largest: bool,
+    divisor: E,
+}
+
+impl<E: Fn(usize, usize) -> f32> Loops for PoolRow<'_, E> {
+    #[inline(always)]
+    fn run(self) {
+        let (c, [h, w], window) = (self.shape.channels, self.shape.input, self.shape.window);
+        let mut sums = vec![0.0f32; c];
+        for (x, out) in self.out.chunks_exact_mut(c).enumerate() {
+            sums.fill(if self.largest { f32::NEG_INFINITY } else { 0.0 });
+            let mut count = 0;
+            for sy in (0..window.kernel[0]).filter_map(|ky| window.source(0, self.y, ky, h)) {
+                for sx in (0..window.kernel[1]).filter_map(|kx| window.source(1, x, kx, w)) {
+                    count += 1;
+                    let pixel = &self.image[(sy * w + sx) * c..][..c];
+                    if self.largest {
+                        sums.iter_mut().zip(pixel).for_each(|(s, &v)| {
+                            let v = widen(v);
+                            *s = if v > *s || v.is_nan() { v } else { *s };
+                        });
+                    } else {
+                        sums.iter_mut().zip(pixel).for_each(|(s, &v)| *s += widen(v));
+                    }
+                }
+            }
+            let scale = if self.largest { 1.0 } else { 1.0 / (self.divisor)(x, count) };
+            out.iter_mut().zip(&sums).for_each(|(o, &s)| *o = round(s * scale));
+        }
+    }
+}
+
+fn pool(output: &mut [u16], input: &[u16], shape: &PoolShape, largest: bool, divisor: impl Fn(usize, usize, usize) -> f32 + Sync) {
+    let (c, [h, w], [oh, ow]) = (shape.channels, shape.input, shape.output);
+    assert_eq!(input.len(), shape.batch * h * w * c, "input");
+    assert_eq!(output.len(), shape.pixels() * c, "output");
+    let isa = Bf16::best();
+    each_chunk(output, ow * c, |row, out| {
+        let (y, image) = (row % oh, &input[row / oh * h * w * c..][..h * w * c]);
+        looped(isa, PoolRow { out, image, shape, y, largest, divisor: |x, count| divisor(y, x, count) });
+    });
+}
+
+/// Maxima; padding never wins, NaN always does.
+///
+/// # Panics
+/// Where sizes disagree.
+pub fn max_pool(output: &mut [u16], input: &[u16], shape: &PoolShape) {
+    pool(output, input, shape, true, |_, _, _| 1.0);
+}
+
+/// Means; `padding_end` and `count_padding` as in [`crate::average_pool`].
+///
+/// # Panics
+/// Where sizes disagree.
+pub fn average_pool(output: &mut [u16], input: &[u16], shape: &PoolShape, padding_end: [usize; 2], count_padding: bool) {
+    pool(output, input, shape, false, |y, x, count| {
+        let inside = shape.padded_taps(0, y, padding_end[0]) * shape.padded_taps(1, x, padding_end[1]);
+        (if count_padding { inside } else { count }).max(1) as f32
+    });
+}
+
+/// Means over all `pixels` of each image: `[N, pixels, C] -> [N, C]`, in f32.
+///
+/// # Panics
+/// Where sizes disagree.
+pub fn global_average(output: &mut [f32], input: &[u16], pixels: usize, channels: usize) {
+    struct Mean<'a>(&'a mut [f32], &'a [u16], usize);
+    impl Loops for Mean<'_> {
+        #[inline(always)]
+        fn run(self) {
+            let Self(out, image, pixels) = self;
+            out.fill(0.0);
+            for pixel in image.chunks_exact(out.len()) {
+                out.iter_mut().zip(pixel).for_each(|(o, &v)| *o += widen(v));
+            }
+            let scale = 1.0 / pixels.max(1) as f32;
+            out.iter_mut().for_each(|o| *o *= scale);
+        }
+    }
+    assert_eq!(output.len() * pixels, input.len(), "input and output");
+    let isa = Bf16::best();
+    let image = pixels * channels;
+    each_chunk(output, channels, |n, out| looped(isa, Mean(out, &input[n * image..(n + 1) * image], pixels)));
+}
