@@ -207,10 +207,10 @@ impl<T: Narrow, K: Sink> Task<'_, T, K> {
                     }
                     for j in 0..(XT - 1) * ST + KS {
                         let pixel = s.load(row.add(j * SLICE));
-                        for kx in 0..KS {
+                        for (kx, &tap) in tap.iter().enumerate() {
                             if j >= kx && (j - kx) % ST == 0 && (j - kx) / ST < XT {
                                 let i = (j - kx) / ST;
-                                acc[i] = s.fma(pixel, tap[kx], acc[i]);
+                                acc[i] = s.fma(pixel, tap, acc[i]);
                             }
                         }
                     }
