@@ -135,6 +135,8 @@ impl<'b, 'a> Typed<'b, 'a> {
             | Op::PrependToken
             | Op::AddPosition
             | Op::SelectToken { .. }
+            | Op::ToMap { .. }
+            | Op::Slice { .. }
             | Op::Attention { .. } => false,
         })
     }
@@ -288,6 +290,8 @@ impl<'b, 'a> Typed<'b, 'a> {
             | Op::PrependToken
             | Op::AddPosition
             | Op::SelectToken { .. }
+            | Op::ToMap { .. }
+            | Op::Slice { .. }
             | Op::Attention { .. } => return None,
         };
         Some((work.0, vec![kind; inputs.len()], work.1))

@@ -53,7 +53,7 @@ pub fn activate(values: &mut [u16], function: Function) {
             macro_rules! each {
                 ($($name:ident),*) => { match self.1 { $(Function::$name => self.0.iter_mut().for_each(|x| *x = round(Function::$name.of(widen(*x)))),)* } };
             }
-            each!(Relu, Relu6, Gelu, Silu, HardSwish, Sigmoid, Tanh);
+            each!(Relu, Relu6, Gelu, Silu, HardSwish, HardSigmoid, Sigmoid, Tanh);
         }
     }
     let isa = Bf16::best();
