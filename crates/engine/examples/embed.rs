@@ -51,7 +51,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let output = if args.iter().any(|a| a == "--logits") { graph.output } else { *graph.taps.get("features").ok_or("no features")? };
     let mut files = Vec::new();
     list(Path::new(args.first().ok_or("give a folder")?), &mut files);
-    let engine = Engine::new(&graph, &weights, EngineOptions { threads: 1 })?;
+    let engine = Engine::new(&graph, &weights, EngineOptions { threads: 1, ..EngineOptions::default() })?;
     let options = PipelineOptions { batch_size: number("--batch"), threads: number("--threads") };
     let source = Files(files, model.preprocess(&config));
     let mut sum = 0.0f64;

@@ -40,7 +40,7 @@ fn engine() -> Engine {
     let x = b.global_avg_pool("pool", x);
     let x = b.linear("fc", x, 4);
     let graph = b.finish(x).unwrap();
-    Engine::new(&graph, &graph.init_weights(3), EngineOptions { threads: 1 }).unwrap()
+    Engine::new(&graph, &graph.init_weights(3), EngineOptions { threads: 1, ..EngineOptions::default() }).unwrap()
 }
 
 type Row = Result<Vec<f32>, String>;
