@@ -265,7 +265,7 @@ pub(crate) fn parallel(parts: usize, task: impl Fn(usize) + Sync) {
     }
     match installed() {
         Some(crew) => crew.run(parts, &task),
-        None => (0..parts).into_par_iter().with_max_len(1).for_each(|part| task(part)),
+        None => (0..parts).into_par_iter().with_max_len(1).for_each(&task),
     }
 }
 

@@ -117,9 +117,7 @@ impl<const MR: usize, const NV: usize> Kernel for Tiles<MR, NV> {
                 let mut acc = [[s.splat(0.0); NV]; MR];
                 if !t.finish.bias.is_null() {
                     let bias: [S::V; NV] = std::array::from_fn(|j| load(s, t.finish.bias.add(j * S::LANES), j + 1 == NV, last));
-                    for row in &mut acc {
-                        *row = bias;
-                    }
+                    acc = [bias; MR];
                 }
                 if !add.is_null() {
                     for (i, row) in acc.iter_mut().enumerate() {

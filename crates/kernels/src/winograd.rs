@@ -237,6 +237,10 @@ impl<const M: usize, const A: usize> Stage<'_, '_, M, A> {
     }
 
     /// The points of a tile whose pixel `(i, j)` is at `pixel(i, j)`; none: zeros.
+    #[allow(
+        clippy::needless_range_loop,
+        reason = "constant bounds over rows and columns alike: the loops unroll and the values stay in registers"
+    )]
     #[inline(always)]
     fn transform<S: Simd>(&self, s: S, tile: usize, pixel: impl Fn(usize, usize) -> Option<*const f32>) {
         let (c, stride) = (self.tiled.sizes[0], self.block.strides[0]);
@@ -298,6 +302,10 @@ impl<const M: usize, const A: usize> Stage<'_, '_, M, A> {
     }
 
     /// `Aᵀ m A` of a tile, with what comes after the convolution.
+    #[allow(
+        clippy::needless_range_loop,
+        reason = "constant bounds over rows and columns alike: the loops unroll and the values stay in registers"
+    )]
     #[inline(always)]
     fn outputs<S: Simd>(&self, s: S, tile: usize) {
         let ([_, n], [oh, ow]) = (self.tiled.sizes, self.tiled.shape.output);

@@ -71,12 +71,12 @@ impl Frame {
         let most = |axis: usize| self.components.iter().map(|c| c.sampling[axis]).max().unwrap_or(1);
         let most = [most(0), most(1)];
         for component in &mut self.components {
-            for axis in 0..2 {
-                let ratio = most[axis] / component.sampling[axis];
-                if ratio * component.sampling[axis] != most[axis] {
+            for ((size, &own), &most) in component.size.iter_mut().zip(&component.sampling).zip(&most) {
+                let ratio = most / own;
+                if ratio * own != most {
                     return None;
                 }
-                component.size[axis] = eighths * ratio;
+                *size = eighths * ratio;
             }
             let (transform, last) = inverse(component.size[0], component.size[1])?;
             (component.inverse, component.last) = (Some(transform), last);
