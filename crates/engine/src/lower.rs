@@ -17,7 +17,7 @@ pub(crate) struct Lowering {
     affine: BTreeMap<(usize, Option<usize>), Arc<Affine>>,
     /// Which layers run in which precision, and their packed weights.
     pub(crate) policy: Policy,
-    pub(crate) narrow: BTreeMap<(usize, Option<usize>), Arc<NarrowWeights>>,
+    pub(crate) narrow: BTreeMap<(usize, Option<usize>, bool), Arc<NarrowWeights>>,
 }
 
 impl Lowering {

@@ -230,6 +230,47 @@ pub(crate) fn outline(graph: &Graph) -> (Vec<LayerOutline>, Vec<usize>) {
     (layers, values)
 }
 
+/// Maps that convolutions make and nothing but convolutions reads, in groups whose members are added to one another.
+pub(crate) fn groups_of_maps(graph: &Graph) -> Vec<Vec<usize>> {
+    let compiler = Compiler::new(graph, &[graph.output]);
+    let (chains, absorbed) = compiler.chains();
+    let mut group: BTreeMap<usize, usize> = BTreeMap::new();
+    let mut root: Vec<usize> = Vec::new();
+    let mut spoiled = vec![false; graph.nodes.len()];
+    spoiled[graph.output.0] = true;
+    let find = |group: &BTreeMap<usize, usize>, mut at: usize| {
+        while group.get(&at).is_some_and(|&up| up != at) {
+            at = group[&at];
+        }
+        at
+    };
+    for (index, node) in graph.nodes.iter().enumerate() {
+        root.push(index);
+        if let Some(chain) = chains.get(&index) {
+            group.insert(index, index);
+            // Depthwise or not, a layer takes factors into its weights; what the rest of a chain adds must have the same.
+            let ends = graph.nodes[index].shape.len() == 3 && chain.then.is_none() && chain.clamp.is_none_or(|c| c.low == 0.0);
+            spoiled[index] |= !ends;
+            if let Some(other) = chain.residual {
+                let (a, b) = (find(&group, root[other]), find(&group, index));
+                group.insert(a, b);
+                spoiled[root[other]] |= !chains.contains_key(&root[other]);
+            }
+        } else if compiler.needed[index] && !absorbed[index] {
+            if is_identity(graph, index) {
+                root[index] = root[node.inputs[0].0];
+            } else {
+                node.inputs.iter().for_each(|input| spoiled[root[input.0]] = true);
+            }
+        }
+    }
+    let mut members: BTreeMap<usize, Vec<usize>> = BTreeMap::new();
+    for &index in chains.keys() {
+        members.entry(find(&group, index)).or_default().push(index);
+    }
+    members.into_values().filter(|nodes| nodes.iter().all(|&node| !spoiled[node])).collect()
+}
+
 /// Compiles `graph` for `outputs`.
 pub(crate) fn compile(graph: &Graph, outputs: &[NodeId], lowering: &mut Lowering) -> Plan {
     let compiler = Compiler::new(graph, outputs);

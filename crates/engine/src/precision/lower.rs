@@ -71,6 +71,32 @@ impl NarrowWeights {
     }
 }
 
+/// What the channels of a layer's input and output are multiplied by beside their scale.
+#[derive(Debug, Default)]
+pub(crate) struct Factors {
+    pub read: Option<Arc<[f32]>>,
+    pub written: Option<Arc<[f32]>>,
+}
+
+impl Factors {
+    /// Takes them into weights `[out, in / groups, ..]` and bias: inputs come divided by theirs, outputs are to go so.
+    fn fold(&self, weight: &mut [f32], bias: Option<&mut Vec<f32>>, s: &Sizes) {
+        let row = weight.len() / s.out.max(1);
+        if let Some(read) = &self.read {
+            let count = read.len() / s.groups.max(1);
+            let taps = (row / count.max(1)).max(1);
+            for (i, w) in weight.iter_mut().enumerate() {
+                let (o, k) = (i / row, i % row);
+                *w *= read[o * s.groups / s.out * count + k / taps];
+            }
+        }
+        if let Some(written) = &self.written {
+            weight.chunks_exact_mut(row.max(1)).zip(written.iter()).for_each(|(row, f)| row.iter_mut().for_each(|w| *w /= f));
+            bias.into_iter().flatten().zip(written.iter()).for_each(|(b, f)| *b /= f);
+        }
+    }
+}
+
 /// What a layer's weights look like, whichever op it is.
 struct Sizes {
     out: usize,
@@ -120,18 +146,19 @@ impl Sizes {
 
 impl Lowering {
     /// The packed weights of a layer; its input is stored with `stored` channels (of one group, where it is more than the layer's).
-    pub fn narrow(&mut self, graph: &Graph, chain: &Chain, layer: Layer, stored: usize) -> Arc<NarrowWeights> {
-        let key = (chain.head, chain.norm);
+    pub fn narrow(&mut self, graph: &Graph, chain: &Chain, layer: Layer, stored: usize, factors: &Factors) -> Arc<NarrowWeights> {
+        let key = (chain.head, chain.norm, factors.written.is_some());
         if let Some(done) = self.narrow.get(&key) {
             return done.clone();
         }
         let s = Sizes::of(graph, chain.head, stored);
         let (weight, mut bias) = self.folded(graph, chain.head, chain.norm);
-        let weight = s.padded(weight);
+        let mut weight = s.padded(weight);
         if let Some(correction) = self.policy.correction(chain.head) {
             let bias = bias.get_or_insert_with(|| vec![0.0; s.out]);
             bias.iter_mut().zip(correction).for_each(|(b, c)| *b += c);
         }
+        factors.fold(&mut weight, bias.as_mut(), &s);
         let done = Arc::new(match (layer, s.depthwise) {
             (Layer::Int8, _) => {
                 let (bytes, scales) = int8::quantize_channels(&weight, s.out);

@@ -1,6 +1,7 @@
 //! Which layer runs in which precision.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use graph::{Graph, RunError};
 use kernels::int8::Quant;
@@ -40,6 +41,7 @@ pub(crate) enum Layer {
 pub(crate) struct Policy {
     layers: BTreeMap<usize, Layer>,
     quants: BTreeMap<usize, Quant>,
+    factors: BTreeMap<usize, Arc<[f32]>>,
     corrections: BTreeMap<usize, Vec<f32>>,
 }
 
@@ -80,6 +82,15 @@ impl Policy {
         for (name, value) in &quantization.values {
             policy.quants.insert(find(name)?, Quant { scale: value.scale, zero: value.zero_point });
         }
+        for (name, factors) in &quantization.factors {
+            let node = find(name)?;
+            if graph.nodes[node].shape.first() != Some(&factors.len()) || factors.iter().any(|f| !(*f > 0.0 && f.is_finite())) {
+                let problem =
+                    format!("the quantization has {} factors for {name:?}, not one above 0 a channel; calibrate again", factors.len());
+                return Err(RunError::Interpreter(problem));
+            }
+            policy.factors.insert(node, factors.as_slice().into());
+        }
         for (name, correction) in &quantization.corrections {
             let node = find(name)?;
             let channels = graph.nodes[node].parameters.first().and_then(|p| p.shape.first());
@@ -100,6 +111,11 @@ impl Policy {
     /// What the bytes of a node's value mean, where it is calibrated.
     pub fn quant(&self, node: usize) -> Option<Quant> {
         self.quants.get(&node).copied()
+    }
+
+    /// What the bytes of each channel of a node's value are multiplied by beside the scale.
+    pub fn factors(&self, node: usize) -> Option<Arc<[f32]>> {
+        self.factors.get(&node).cloned()
     }
 
     /// What calibration adds to the bias of the layer at node `head`.

@@ -21,6 +21,8 @@ pub(crate) enum Narrow {
         from: Kind,
         to: Kind,
         size: usize,
+        /// What channels of bytes are multiplied by beside their scale.
+        factors: Option<Arc<[f32]>>,
     },
     /// A convolution, a depthwise convolution, or a linear layer over `rows` vectors of an image.
     Product(Product),
@@ -127,7 +129,8 @@ impl Narrow {
                     Kind::F32 => kernels::nchw_to_nhwc(out, external, *channels, *pixels),
                 }
             }
-            Self::Convert { from, to, size } => convert(*from, *to, size * batch, inputs[0], out),
+            Self::Convert { from, to, size, factors: None } => convert(*from, *to, size * batch, inputs[0], out),
+            Self::Convert { from, to, size, factors: Some(factors) } => convert_by(*from, *to, size * batch, factors, inputs[0], out),
             Self::Product(product) => product.run(batch, inputs, out),
             Self::MaxPool { shape, kind } => {
                 let (shape, from, to) = (&sized(shape), read(shape, batch), written(shape, batch));
@@ -268,6 +271,19 @@ fn convert(from: Kind, to: Kind, size: usize, input: &Buffer, out: &mut Buffer) 
             convert(Kind::F32, to, size, &wide, out);
         }
     }
+}
+
+/// A conversion of a map whose channels have factors beside their scale.
+fn convert_by(from: Kind, to: Kind, size: usize, factors: &[f32], input: &Buffer, out: &mut Buffer) {
+    let mut wide = Buffer::zeros(size);
+    convert(from, Kind::F32, size, input, &mut wide);
+    for pixel in wide.chunks_exact_mut(factors.len()) {
+        match to {
+            Kind::U8(_) => pixel.iter_mut().zip(factors).for_each(|(v, f)| *v /= f),
+            Kind::F32 | Kind::Bf16 => pixel.iter_mut().zip(factors).for_each(|(v, f)| *v *= f),
+        }
+    }
+    convert(Kind::F32, to, size, &wide, out);
 }
 
 /// Rows of bf16 inputs side by side.

@@ -4,11 +4,12 @@
 use std::collections::BTreeMap;
 
 use graph::{Graph, Op};
+use kernels::Clamp;
 use kernels::int8::Quant;
 
 use crate::lower::{Lowering, conv_work, is_stem, window};
 use crate::plan::{Chain, Compiler, Draft, function};
-use crate::precision::lower::product_shape;
+use crate::precision::lower::{Factors, product_shape};
 use crate::precision::step::Product;
 use crate::precision::{Kind, Layer, Narrow};
 use crate::step::Work;
@@ -81,7 +82,8 @@ impl<'b, 'a> Typed<'b, 'a> {
             return node;
         }
         let size = self.size(node);
-        self.once(node, kind, size, size, Work::Narrow(Box::new(Narrow::Convert { from: native, to: kind, size })), vec![node])
+        let factors = self.lowering.policy.factors(node);
+        self.once(node, kind, size, size, Work::Narrow(Box::new(Narrow::Convert { from: native, to: kind, size, factors })), vec![node])
     }
 
     /// The number of the input in `kind`, with `stored` channels.
@@ -191,14 +193,21 @@ impl<'b, 'a> Typed<'b, 'a> {
         if let (Some(other), Some(kind)) = (chain.residual, residual) {
             inputs.push(self.need(other, kind));
         }
-        let weights = self.lowering.narrow(self.graph(), chain, layer, stored);
+        let root = self.of(self.graph().nodes[chain.head].inputs[0].0);
+        let read = self.lowering.policy.factors(root).filter(|_| matches!(input, Kind::U8(_)));
+        let written = self.lowering.policy.factors(chain.last).filter(|_| matches!(output, Kind::U8(_)));
+        let factors = Factors { read, written };
+        // Bytes end where the range does, which lies within the bound of an activation.
+        let end = |clamp: Clamp| if factors.written.is_some() { Clamp { high: f32::INFINITY, ..clamp } } else { clamp };
+        let clamp = chain.clamp.map(end);
+        let weights = self.lowering.narrow(self.graph(), chain, layer, stored, &factors);
         let (shape, rows) = product_shape(self.graph(), chain.head, stored);
         let (bias, scale) = match (weights.terms(), input, output) {
             (Some(terms), Kind::U8(input), Kind::U8(output)) => terms.of(input, Some(output)),
             (Some(terms), Kind::U8(input), Kind::F32 | Kind::Bf16) => terms.of(input, None),
             _ => Default::default(),
         };
-        let (clamp, then) = (chain.clamp, chain.then);
+        let then = chain.then;
         let product = Product { shape, rows, weights, input, output, residual, clamp, then, bias, scale };
         self.narrow(Narrow::Product(product), inputs, chain.last, output);
     }

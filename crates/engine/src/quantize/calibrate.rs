@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use graph::{Graph, NodeId, Op, RunError, Tensor, Weights};
 use kernels::int8::{Quant, quantize_channels};
 
-use crate::plan::outline;
+use crate::plan::{groups_of_maps, outline};
 use crate::precision::Precision;
 use crate::quantize::ranges::Observed;
 use crate::quantize::{Agreement, Bounds, Kept, Method, Quantization, ValueScale};
@@ -18,6 +18,8 @@ pub struct CalibrationOptions {
     pub method: Option<Method>,
     /// Whether biases are corrected.
     pub correct_biases: bool,
+    /// Whether channels of maps between layers get factors that even out their ranges.
+    pub even_channels: bool,
     /// The layer that reads the image stays wider.
     pub keep_first: bool,
     /// The layer that makes the logits stays wider.
@@ -37,6 +39,7 @@ impl Default for CalibrationOptions {
         Self {
             method: None,
             correct_biases: true,
+            even_channels: true,
             keep_first: false,
             keep_last: false,
             kept: Kept::F32,
@@ -118,6 +121,11 @@ impl Calibration<'_> {
         let size: usize = self.graph.input_shape().iter().product();
         let outputs: Vec<NodeId> = values.iter().map(|&v| NodeId(v)).collect();
         for pass in 0..2 {
+            if pass == 1 && self.options.even_channels {
+                for (node, factors) in evened(self.graph, &observed) {
+                    observed.entry(node).and_modify(|seen| seen.divide(&factors));
+                }
+            }
             for image in self.images.chunks_exact(size) {
                 let input = Tensor { shape: [&[1], self.graph.input_shape()].concat(), data: image.to_vec() };
                 for (tensor, value) in engine.run(&input, &outputs)?.iter().zip(&values) {
@@ -140,6 +148,9 @@ impl Calibration<'_> {
             let (low, high) = seen.range(method);
             let quant = Quant::covering(low, high);
             made.values.insert(self.name(node), ValueScale { scale: quant.scale, zero_point: quant.zero });
+            if let Some(factors) = seen.factors() {
+                made.factors.insert(self.name(node), factors.to_vec());
+            }
         }
         let ends = [(self.options.keep_first, layers.first()), (self.options.keep_last, layers.last())];
         for (_, layer) in ends.into_iter().filter(|(keep, _)| *keep) {
@@ -148,12 +159,22 @@ impl Calibration<'_> {
         if self.options.correct_biases {
             for layer in &layers {
                 let Some(seen) = observed.get(&layer.input) else { continue };
-                let (weight, _) = engine.folded(layer.head, layer.norm);
+                let (mut weight, _) = engine.folded(layer.head, layer.norm);
                 let (out, groups) = match &self.graph.nodes[layer.head].op {
                     Op::Conv2d(c) => (c.out_channels, c.groups),
                     _ => (self.graph.nodes[layer.head].shape.last().copied().unwrap_or(0), 1),
                 };
-                made.corrections.insert(self.name(layer.head), correction(&weight, out, groups, &seen.means()));
+                // As the bytes will be: weights times the factors of what they read (those of what they write change no rounding).
+                let mut means = seen.means();
+                if let Some(factors) = seen.factors() {
+                    let (row, count) = (weight.len() / out.max(1), factors.len() / groups.max(1));
+                    let taps = (row / count.max(1)).max(1);
+                    for (i, w) in weight.iter_mut().enumerate() {
+                        *w *= factors[i / row * groups / out * count + i % row / taps];
+                    }
+                    means.iter_mut().zip(factors).for_each(|(m, &f)| *m /= f64::from(f));
+                }
+                made.corrections.insert(self.name(layer.head), correction(&weight, out, groups, &means));
             }
         }
         made
@@ -203,6 +224,28 @@ impl Calibration<'_> {
         Ok(errors.into_iter().map(|(_, name)| name).collect())
     }
 }
+
+/// Factors that give the channels of a map one range, for maps that only layers make and read (cross-layer equalisation, Nagel et al.,
+/// 2019, with measured ranges). Maps that are added to one another have the same factors.
+fn evened(graph: &Graph, observed: &BTreeMap<usize, Observed>) -> Vec<(usize, Vec<f32>)> {
+    let mut result = Vec::new();
+    for group in groups_of_maps(graph) {
+        let channels = graph.nodes[group[0]].shape[0];
+        let mut magnitudes = vec![0.0f32; channels];
+        for seen in group.iter().filter_map(|node| observed.get(node)) {
+            magnitudes.iter_mut().zip(seen.magnitudes()).for_each(|(m, &v)| *m = m.max(v));
+        }
+        let largest = magnitudes.iter().fold(0.0f32, |m, &v| m.max(v));
+        if largest > 0.0 {
+            let factors: Vec<f32> = magnitudes.iter().map(|m| (m / largest).max(LEAST_FACTOR)).collect();
+            result.extend(group.into_iter().map(|node| (node, factors.clone())));
+        }
+    }
+    result
+}
+
+/// A channel that is silent in calibration keeps some room.
+const LEAST_FACTOR: f32 = 0.02;
 
 /// What rounding the weights `[out, in / groups, ..]` takes from the mean of each output channel, its inputs having these means.
 fn correction(weight: &[f32], out: usize, groups: usize, means: &[f64]) -> Vec<f32> {

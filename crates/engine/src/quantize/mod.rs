@@ -114,6 +114,10 @@ pub struct Quantization {
     pub method: Method,
     /// Scales of values, by the name of the node that makes them.
     pub values: BTreeMap<String, ValueScale>,
+    /// Of maps that only layers read: what the bytes of each channel are multiplied by beside the scale, in `0..=1`; folded into the
+    /// weights before and behind. By the name of the node that makes the value.
+    #[serde(default)]
+    pub factors: BTreeMap<String, Vec<f32>>,
     /// Added to the bias of a layer, a number for each output channel, by the layer's name.
     pub corrections: BTreeMap<String, Vec<f32>>,
     /// Layers that stay in wider numbers, by name.

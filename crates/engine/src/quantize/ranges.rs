@@ -12,6 +12,10 @@ const OUTSIDE: f64 = 1e-4;
 pub(crate) struct Observed {
     low: f32,
     high: f32,
+    /// Largest magnitude by channel.
+    magnitudes: Vec<f32>,
+    /// What channels are divided by in the second pass.
+    factors: Option<Vec<f32>>,
     /// Sums by channel, and how many values each has.
     sums: Vec<f64>,
     count: f64,
@@ -22,8 +26,9 @@ pub(crate) struct Observed {
 impl Observed {
     /// For values `[channels, ..]`, or `[.., channels]` where they are `innermost`.
     pub fn new(channels: usize, innermost: bool) -> Self {
-        let sums = vec![0.0; channels];
-        Self { low: f32::INFINITY, high: f32::NEG_INFINITY, sums, count: 0.0, innermost, histogram: Vec::new() }
+        let (sums, magnitudes) = (vec![0.0; channels], vec![0.0; channels]);
+        let (low, high) = (f32::INFINITY, f32::NEG_INFINITY);
+        Self { low, high, magnitudes, factors: None, sums, count: 0.0, innermost, histogram: Vec::new() }
     }
 
     /// The first pass: bounds and means.
@@ -33,19 +38,40 @@ impl Observed {
         for (i, &v) in values.iter().enumerate() {
             self.low = self.low.min(v);
             self.high = self.high.max(v);
-            self.sums[if self.innermost { i % channels } else { i / each }] += f64::from(v);
+            let channel = if self.innermost { i % channels } else { i / each };
+            self.sums[channel] += f64::from(v);
+            self.magnitudes[channel] = self.magnitudes[channel].max(v.abs());
         }
         self.count += each as f64;
+    }
+
+    /// Largest magnitude of each channel.
+    pub fn magnitudes(&self) -> &[f32] {
+        &self.magnitudes
+    }
+
+    /// From now on channels are divided by factors; bounds widen to what that makes at most.
+    pub fn divide(&mut self, factors: &[f32]) {
+        let largest = self.magnitudes.iter().zip(factors).fold(0.0f32, |m, (v, f)| m.max(v / f));
+        (self.low, self.high) = (if self.low < 0.0 { -largest } else { 0.0 }, largest);
+        self.factors = Some(factors.to_vec());
     }
 
     /// The second pass: the histogram between the bounds.
     pub fn fill(&mut self, values: &[f32]) {
         self.histogram.resize(BINS, 0.0);
         let scale = BINS as f32 / (self.high - self.low).max(f32::MIN_POSITIVE);
-        for &v in values {
+        let each = (values.len() / self.sums.len().max(1)).max(1);
+        for (i, &v) in values.iter().enumerate() {
+            let v = self.factors.as_ref().map_or(v, |factors| v / factors[i / each]);
             let bin = ((v - self.low) * scale) as usize;
             self.histogram[bin.min(BINS - 1)] += 1.0;
         }
+    }
+
+    /// What channels are divided by, if anything.
+    pub fn factors(&self) -> Option<&[f32]> {
+        self.factors.as_deref()
     }
 
     /// Mean of each channel.
