@@ -65,17 +65,17 @@ pub enum OnnxError {
     #[error("in node {node:?} ({}{op}, opset {opset}): {problem}; {cure}", domain_prefix(domain))]
     Operator {
         /// Node name, or the name of its output where it has none.
-        node: String,
+        node: Box<str>,
         /// Operator.
-        op: String,
+        op: Box<str>,
         /// Its domain; empty for ONNX's own.
-        domain: String,
+        domain: Box<str>,
         /// Version of the domain's operators.
         opset: i64,
         /// What was expected and what was found.
-        problem: String,
+        problem: Box<str>,
         /// What to do.
-        cure: String,
+        cure: Box<str>,
     },
     /// The model's input or output is none of a classifier.
     #[error("{problem}; {cure}")]

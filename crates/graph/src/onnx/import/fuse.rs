@@ -113,12 +113,12 @@ impl Finder<'_> {
 
     fn activation(&self, factors: Vec<ValueId>, number: f64) -> Option<Found> {
         let near = |value: f64| (number - value).abs() < 1e-4 * value;
-        match factors.as_slice() {
-            &[only] => {
+        match *factors.as_slice() {
+            [only] => {
                 let x = self.clipped_shift(only).filter(|_| near(1.0 / 6.0))?;
                 Some(("HardSigmoid", x, attributes(&[("alpha", 1.0 / 6.0), ("beta", 0.5)])))
             }
-            &[a, b] => [(a, b), (b, a)].into_iter().find_map(|(x, y)| {
+            [a, b] => [(a, b), (b, a)].into_iter().find_map(|(x, y)| {
                 if self.made_by(y, "Sigmoid").is_some_and(|s| s.input(0) == Some(x)) && near(1.0) {
                     return Some(("Silu", x, BTreeMap::new()));
                 }

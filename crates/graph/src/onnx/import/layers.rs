@@ -122,7 +122,7 @@ impl Translator<'_> {
         groups: usize,
         w: &Window,
     ) -> Fit<Value> {
-        let tap = |before: usize, dilation: usize| (before % dilation == 0).then_some(before / dilation);
+        let tap = |before: usize, dilation: usize| before.is_multiple_of(dilation).then_some(before / dilation);
         let (row, column) = (tap(w.padding.top, w.dilation[0]), tap(w.padding.left, w.dilation[1]));
         let (Some(row), Some(column)) = (row.filter(|&r| r < dims[2]), column.filter(|&c| c < dims[3])) else {
             return Err("a convolution of one pixel that its kernel does not meet".into());

@@ -143,7 +143,14 @@ impl Source {
     pub fn refuse(&self, operator: &Operator, problem: impl Into<String>, cure: impl Into<String>) -> OnnxError {
         let opset = if operator.domain.is_empty() { self.opset } else { self.domains.get(&operator.domain).copied().unwrap_or(0) };
         let (node, op, domain) = (operator.name.clone(), operator.op.clone(), operator.domain.clone());
-        OnnxError::Operator { node, op, domain, opset, problem: problem.into(), cure: cure.into() }
+        OnnxError::Operator {
+            node: node.into(),
+            op: op.into(),
+            domain: domain.into(),
+            opset,
+            problem: problem.into().into(),
+            cure: cure.into().into(),
+        }
     }
 }
 
