@@ -92,7 +92,7 @@ pub enum ModelError {
         /// The file, where there is one.
         path: Option<PathBuf>,
         /// The problem.
-        source: graph::onnx::OnnxError,
+        source: Box<graph::onnx::OnnxError>,
     },
     /// A preprocessing specification that makes no sense.
     #[error("{}preprocessing: {source}", prefix(path))]
@@ -113,7 +113,7 @@ fn prefix(path: &Option<PathBuf>) -> String {
 
 impl From<graph::onnx::OnnxError> for ModelError {
     fn from(source: graph::onnx::OnnxError) -> Self {
-        Self::Onnx { path: None, source }
+        Self::Onnx { path: None, source: Box::new(source) }
     }
 }
 

@@ -60,7 +60,7 @@ impl Model {
     /// As `graph::onnx::read`; metadata of ours that does not fit.
     pub fn from_onnx(path: &Path) -> Result<(Self, Vec<String>), ModelError> {
         let imported = graph::onnx::read(path, &ImportOptions { image_size: Some([224; 2]), ..ImportOptions::default() })
-            .map_err(|source| ModelError::Onnx { path: Some(path.to_path_buf()), source })?;
+            .map_err(|source| ModelError::Onnx { path: Some(path.to_path_buf()), source: Box::new(source) })?;
         let mut notes = imported.info.notes.clone();
         let own = imported.info.metadata.get(KEY).and_then(|text| serde_json::from_str::<Metadata>(text).ok());
         let metadata = match own {

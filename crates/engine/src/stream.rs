@@ -65,9 +65,9 @@ impl Classifier {
             Err(error) => {
                 // What the engine refuses, it refuses for all that is left.
                 let problem = error.to_string();
-                for index in next..paths.len() {
+                for (index, path) in paths.iter().enumerate().skip(next) {
                     let result = Err(ClassifyError::Run(graph::RunError::Interpreter(problem.clone())));
-                    each(PathOutcome { index, path: paths[index].as_ref().to_path_buf(), result });
+                    each(PathOutcome { index, path: path.as_ref().to_path_buf(), result });
                 }
                 Timings::default()
             }
