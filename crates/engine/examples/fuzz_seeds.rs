@@ -14,12 +14,8 @@ fn main() -> Done {
     pictures(&crates.join("images/tests/golden"), &out)?;
     models(&out)?;
     weights(&out)?;
-    for entry in fs::read_dir(crates.join("graph/tests/golden/pth"))? {
-        let path = entry?.path();
-        if path.extension().is_some_and(|ending| ending == "pth") {
-            write(&out, "pth", &path.file_name().unwrap_or_default().to_string_lossy(), &[], &fs::read(&path)?)?;
-        }
-    }
+    copy(&crates.join("graph/tests/golden/pth"), "pth", &out.join("pth"))?;
+    copy(&crates.join("graph/tests/golden/onnx"), "onnx", &out.join("onnx"))?;
     let mut idx = vec![0, 0, 0, 8, 3, 0, 0, 0, 2, 0, 0, 0, 3, 0, 0, 0, 3];
     idx.extend(0..18);
     write(&out, "idx", "pictures", &[0], &idx)?;
@@ -34,6 +30,18 @@ fn write(out: &Path, target: &str, name: &str, before: &[u8], bytes: &[u8]) -> D
     let folder = out.join(target);
     fs::create_dir_all(&folder)?;
     Ok(fs::write(folder.join(name), [before, bytes].concat())?)
+}
+
+/// The files of a folder that end in `.ending`.
+fn copy(from: &Path, ending: &str, to: &Path) -> Done {
+    fs::create_dir_all(to)?;
+    for entry in fs::read_dir(from)? {
+        let path = entry?.path();
+        if path.extension().is_some_and(|e| e == ending) {
+            fs::copy(&path, to.join(path.file_name().unwrap_or_default()))?;
+        }
+    }
+    Ok(())
 }
 
 /// JPEG files without their first three bytes, behind a size; the others without what tells the format, behind its number.

@@ -150,8 +150,8 @@ impl Preprocess {
 
     /// The values `[C, H, W]` of a picture from [`decode_for`](crate::decode_for) or [`open_for`](crate::open_for) with this specification.
     ///
-    /// Of a picture that was reduced while it was decoded, values differ from those of full decoding by about a quarter of a grey level of 255
-    /// in the mean on photographs (a test holds the bound).
+    /// Of a picture that was reduced while it was decoded, values differ from those of full decoding by about a fifth of a grey level of 255
+    /// in the mean on photographs of 12 megapixels (`docs/pipeline.md`; tests hold bounds on small, noisy pictures).
     ///
     /// # Panics
     /// When the slice does not hold `C * H * W` values.
