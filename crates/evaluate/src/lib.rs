@@ -41,3 +41,4 @@ pub use judge::evaluate;
 pub use metric::Metric;
 pub use paired::{Difference, paired_difference};
 pub use predictions::Predictions;
+pub use ranking::average_precision;

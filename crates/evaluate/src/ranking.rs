@@ -85,3 +85,13 @@ impl Ranking {
 fn ratio(twice_area: u64, positives: u64, negatives: u64) -> f64 {
     if positives == 0 || negatives == 0 { f64::NAN } else { twice_area as f64 / (2.0 * positives as f64 * negatives as f64) }
 }
+
+/// Average precision of a ranking by falling score: the sum of precision times gain in recall over distinct scores (scikit-learn's). None without
+/// positives, or where the lengths disagree.
+pub fn average_precision(scores: &[f64], positives: &[bool]) -> Option<f64> {
+    if scores.len() != positives.len() {
+        return None;
+    }
+    let ranking = Ranking::new(scores.iter().zip(positives).enumerate().map(|(i, (&score, &positive))| (score, i, positive)));
+    Some(ranking.areas(&vec![1; scores.len()]).average_precision).filter(|v| !v.is_nan())
+}
