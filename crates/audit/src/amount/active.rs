@@ -87,7 +87,7 @@ pub fn simulate(
         order.shuffle(&mut rng);
         order
     };
-    let (chosen, order) = replay.chosen(shuffled(0), fit)?;
+    let Chosen { curve: chosen, order } = replay.chosen(shuffled(0), fit)?;
     let mut random: Vec<Vec<f64>> = Vec::new();
     for repeat in 0..options.random_repeats.max(1) {
         let order = shuffled(repeat as u64);
@@ -105,6 +105,12 @@ pub fn simulate(
     Ok(ActiveLearning { points, order })
 }
 
+/// What choosing brought: images labelled and accuracy after each round, and the images in order.
+struct Chosen {
+    curve: Vec<(usize, f64)>,
+    order: Vec<usize>,
+}
+
 struct Replay<'a> {
     labels: &'a [usize],
     classes: usize,
@@ -115,8 +121,7 @@ struct Replay<'a> {
 }
 
 impl Replay<'_> {
-    /// Images labelled and accuracy after each round, and the images in order.
-    fn chosen(&self, shuffled: Vec<usize>, fit: &mut FitProbabilities<'_>) -> Result<(Vec<(usize, f64)>, Vec<usize>), InputError> {
+    fn chosen(&self, shuffled: Vec<usize>, fit: &mut FitProbabilities<'_>) -> Result<Chosen, InputError> {
         let (start, rest) = shuffled.split_at(self.options.start);
         let (mut labelled, mut rest) = (start.to_vec(), rest.to_vec());
         let mut curve = vec![(labelled.len(), self.accuracy(&labelled, fit)?)];
@@ -144,7 +149,7 @@ impl Replay<'_> {
             });
             curve.push((labelled.len(), self.accuracy(&labelled, fit)?));
         }
-        Ok((curve, labelled))
+        Ok(Chosen { curve, order: labelled })
     }
 
     fn rows(&self, samples: &[usize]) -> Vec<f32> {

@@ -50,8 +50,10 @@ pub struct LearningCurve {
     pub points: Vec<CurvePoint>,
 }
 
-/// Fits on growing parts of the data and judges each fit on the same held-out part. `fit` gets the samples to fit and the samples to predict, and
-/// gives one class for each of the latter. Parts are stratified: every class keeps its share, and at least one sample where it has any; a
+/// Fits and predicts: samples to fit, samples to predict; gives one class for each of the latter.
+pub type FitClasses<'f> = dyn FnMut(&[usize], &[usize]) -> Result<Vec<usize>, FitError> + 'f;
+
+/// Fits on growing parts of the data and judges each fit on the same held-out part. Parts are stratified: every class keeps its share, and at least one sample where it has any; a
 /// larger part contains the smaller ones.
 ///
 /// # Errors
@@ -60,7 +62,7 @@ pub fn learning_curve(
     labels: &[usize],
     classes: usize,
     options: &CurveOptions,
-    fit: &mut dyn FnMut(&[usize], &[usize]) -> Result<Vec<usize>, FitError>,
+    fit: &mut FitClasses<'_>,
 ) -> Result<LearningCurve, InputError> {
     check(labels, classes, options)?;
     let mut points = Vec::new();

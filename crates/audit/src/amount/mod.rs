@@ -7,7 +7,7 @@ mod power_law;
 mod priority;
 
 pub use active::{ActiveLearning, ActiveOptions, ActivePoint, FitProbabilities, simulate};
-pub use curve::{CurveOptions, CurvePoint, LearningCurve, learning_curve};
+pub use curve::{CurveOptions, CurvePoint, FitClasses, LearningCurve, learning_curve};
 pub use plan::{ClassNeed, Need, NeedOptions, Needed, needed};
 pub use power_law::{FitPoint, PowerLaw};
 pub use priority::{Candidates, Strategy, prioritise};
