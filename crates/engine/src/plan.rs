@@ -204,8 +204,11 @@ pub(crate) fn is_identity(graph: &Graph, index: usize) -> bool {
 pub(crate) struct LayerOutline {
     pub head: usize,
     pub norm: Option<usize>,
-    /// The node whose value it reads.
+    /// The node whose value it reads, and the one whose value it makes.
     pub input: usize,
+    pub last: usize,
+    /// No activation follows.
+    pub is_linear: bool,
 }
 
 /// The layers of the plan for the logits, and the nodes whose values it makes.
@@ -217,7 +220,8 @@ pub(crate) fn outline(graph: &Graph) -> (Vec<LayerOutline>, Vec<usize>) {
         root.push(index);
         if let Some(chain) = chains.get(&index) {
             let input = root[graph.nodes[chain.head].inputs[0].0];
-            layers.push(LayerOutline { head: chain.head, norm: chain.norm, input });
+            let is_linear = chain.clamp.is_none() && chain.then.is_none();
+            layers.push(LayerOutline { head: chain.head, norm: chain.norm, input, last: index, is_linear });
             values.push(index);
         } else if compiler.needed[index] && !absorbed[index] {
             if is_identity(graph, index) {

@@ -38,16 +38,17 @@ unsafe impl Sync for Rounded {}
 
 impl Sink for Rounded {
     #[inline(always)]
-    unsafe fn write(&self, sums: &[f32], at: usize, channel: usize, n: usize) {
-        for (i, &sum) in sums.iter().enumerate().take(n) {
-            // SAFETY: the caller's promise.
-            unsafe {
-                let v = if self.bias.is_null() { sum } else { sum + *self.bias.add(channel + i) };
-                let v = if self.clamp.low > v { self.clamp.low } else { v };
-                let v = if self.clamp.high < v { self.clamp.high } else { v };
-                *self.out.add(at + i) = round(v);
-            }
+    unsafe fn write<const N: usize>(&self, sums: &[f32; N], at: usize, channel: usize) {
+        // SAFETY: the caller's promise; any bits of the right number make an array.
+        let bias = if self.bias.is_null() { [0.0; N] } else { unsafe { self.bias.add(channel).cast::<[f32; N]>().read_unaligned() } };
+        let mut halves = [0u16; N];
+        for i in 0..N {
+            let v = sums[i] + bias[i];
+            let v = if self.clamp.low > v { self.clamp.low } else { v };
+            halves[i] = round(if self.clamp.high < v { self.clamp.high } else { v });
         }
+        // SAFETY: the caller's promise.
+        unsafe { self.out.add(at).cast::<[u16; N]>().write_unaligned(halves) };
     }
 }
 

@@ -35,11 +35,12 @@ impl Narrow for u16 {
 
 /// What becomes of sums.
 pub(crate) trait Sink: Sync {
-    /// Writes the results of the first `n` of `sums` at values `at..` of the output, channels `channel..`. Must be `#[inline(always)]`.
+    /// Writes the results of `sums` at values `at..` of the output, channels `channel..`. Must be `#[inline(always)]`, and read all that
+    /// it needs before it writes: then it compiles into vectors.
     ///
     /// # Safety
-    /// `n` values are there, in the output and in what belongs to the channels; nothing else writes there meanwhile.
-    unsafe fn write(&self, sums: &[f32], at: usize, channel: usize, n: usize);
+    /// `N` values are there, in the output and in what belongs to the channels; nothing else writes there meanwhile.
+    unsafe fn write<const N: usize>(&self, sums: &[f32; N], at: usize, channel: usize);
 }
 
 /// Taps `[KH * KW, C]` as slices of channels: `[slices, KH * KW, SLICE]`, zeros behind the last channel.
@@ -205,13 +206,9 @@ impl<T: Narrow, K: Sink> Task<'_, T, K> {
                     for (kx, tap) in tap.iter_mut().enumerate() {
                         *tap = s.load(taps.as_ptr().add((ky * KS + kx) * SLICE + channel));
                     }
-                    for j in 0..(XT - 1) * ST + KS {
-                        let pixel = s.load(row.add(j * SLICE));
-                        for (kx, &tap) in tap.iter().enumerate() {
-                            if j >= kx && (j - kx) % ST == 0 && (j - kx) / ST < XT {
-                                let i = (j - kx) / ST;
-                                acc[i] = s.fma(pixel, tap, acc[i]);
-                            }
+                    for (kx, &tap) in tap.iter().enumerate() {
+                        for (i, acc) in acc.iter_mut().enumerate() {
+                            *acc = s.fma(s.load(row.add((i * ST + kx) * SLICE)), tap, *acc);
                         }
                     }
                 }
@@ -257,6 +254,13 @@ impl<T: Narrow, K: Sink> Task<'_, T, K> {
         let [oh, ow] = self.shape.output;
         let at = ((self.n * oh + self.ys.start + y) * ow + x) * self.shape.channels + channel;
         // SAFETY: the pixel and the `n` channels exist; `depthwise`'s caller vouches for the sink, and tasks have outputs of their own.
-        unsafe { if n == S::LANES { self.sink.write(sums, at, channel, S::LANES) } else { self.sink.write(sums, at, channel, n) } }
+        unsafe {
+            match (n, sums.first_chunk::<16>(), sums.first_chunk::<8>(), sums.first_chunk::<4>()) {
+                (16, Some(sums), _, _) => self.sink.write(sums, at, channel),
+                (8, _, Some(sums), _) => self.sink.write(sums, at, channel),
+                (4, _, _, Some(sums)) => self.sink.write(sums, at, channel),
+                _ => sums.iter().take(n).enumerate().for_each(|(i, &sum)| self.sink.write(&[sum], at + i, channel + i)),
+            }
+        }
     }
 }

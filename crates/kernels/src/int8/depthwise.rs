@@ -41,15 +41,19 @@ unsafe impl Sync for Requantized {}
 
 impl Sink for Requantized {
     #[inline(always)]
-    unsafe fn write(&self, sums: &[f32], at: usize, channel: usize, n: usize) {
-        for (i, &sum) in sums.iter().enumerate().take(n) {
-            // SAFETY: the caller's promise; a sum of at most 512 products of bytes is an integer below 2^24.
-            unsafe {
-                let sum = sum.to_int_unchecked::<i32>() + *self.bias.add(channel + i);
-                let v = sum as f32 * *self.scale.add(channel + i);
-                *self.out.add(at + i) = requantize(v, self.low, self.high, self.zero);
-            }
+    unsafe fn write<const N: usize>(&self, sums: &[f32; N], at: usize, channel: usize) {
+        // SAFETY: the caller's promise; any bits of the right number make an array.
+        let (bias, scale) = unsafe {
+            (self.bias.add(channel).cast::<[i32; N]>().read_unaligned(), self.scale.add(channel).cast::<[f32; N]>().read_unaligned())
+        };
+        let mut bytes = [0u8; N];
+        for i in 0..N {
+            // SAFETY: a sum of at most 512 products of bytes is an integer below 2^24.
+            let sum = unsafe { sums[i].to_int_unchecked::<i32>() } + bias[i];
+            bytes[i] = requantize(sum as f32 * scale[i], self.low, self.high, self.zero);
         }
+        // SAFETY: the caller's promise.
+        unsafe { self.out.add(at).cast::<[u8; N]>().write_unaligned(bytes) };
     }
 }
 
