@@ -13,7 +13,7 @@ fuzz_target!(|data: &[u8]| {
     if cost > 1 << 20 {
         return;
     }
-    let classifier = Classifier::with_options(model, EngineOptions { threads: 1 });
+    let classifier = Classifier::with_options(model, EngineOptions { threads: 1, ..EngineOptions::default() });
     if let Ok(classifier) = classifier {
         let image = images::Image::from_gray8(5, 4, (0..20).map(|value| value * 12).collect()).expect("the sizes fit");
         let prediction = classifier.classify(&image).expect("a model that was accepted runs");

@@ -39,7 +39,7 @@ fn read(target: &str, data: &[u8]) -> bool {
         ("model", _) => Model::decode(data, path).is_ok_and(|model| {
             let cost: usize = model.graph.nodes.iter().map(|node| node.shape.iter().product::<usize>()).sum();
             if cost < 1 << 20
-                && let Ok(classifier) = Classifier::with_options(model, EngineOptions { threads: 1 })
+                && let Ok(classifier) = Classifier::with_options(model, EngineOptions { threads: 1, ..EngineOptions::default() })
             {
                 let image = images::Image::from_gray8(5, 4, (0..20).map(|value| value * 12).collect()).unwrap();
                 classifier.classify(&image).unwrap();
