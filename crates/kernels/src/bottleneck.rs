@@ -16,8 +16,8 @@ use crate::scratch;
 use crate::threads::{count, parallel};
 use crate::tile::Strip;
 
-/// Values that a part keeps at hand: widened rows and filtered pixels.
-const AT_HAND: usize = 192 * 1024;
+/// Filtered values that a part keeps at hand.
+const AT_HAND: usize = 128 * 1024;
 
 /// Values of a widened map that do not stay in the second cache level beside what else is there.
 const LARGE: usize = 160 * 1024;
@@ -180,7 +180,7 @@ impl Running<'_> {
 
     /// Widens rows `ys` of a panel into its ring; without expansion, copies them.
     #[inline(always)]
-    fn widen<S: Simd>(&self, s: S, image: usize, ys: Range<usize>, index: usize, ring: Ring) {
+    fn widen<S: Simd>(&self, s: S, image: usize, ys: Range<usize>, index: usize, ring: Ring, part: [usize; 2]) {
         let ConvShape { input: [h, w], window, .. } = self.block.shape;
         let columns = self.columns(index);
         for y in ys {
@@ -222,6 +222,7 @@ impl Running<'_> {
                     vectors: panel.vectors,
                     width: panel.width,
                     finish: epilogue.finish(inner, columns.padded, [0, panel.column], [block, blocks], false),
+                    ahead: expand.weights.ahead::<S>(index, &(0..expand.weights.panels()), &ks, part, w),
                 };
                 // SAFETY: A is a row of the map, B the panel, C as above.
                 unsafe { strip.run(s) };
@@ -229,12 +230,17 @@ impl Running<'_> {
         }
     }
 
-    /// Filters a panel's rows into output rows `rows`, whose first pixel is at `filtered`.
+    /// Widens and filters a panel for output rows `rows`, whose first pixel is at `filtered`, row by row, so that what is widened is filtered
+    /// out of the nearest cache. Rows of the input before `done` are in the ring.
     #[inline(always)]
-    fn filter<S: Simd>(&self, s: S, rows: Range<usize>, index: usize, ring: Ring, filtered: Shared) {
+    #[allow(clippy::too_many_arguments)]
+    fn pass<S: Simd>(&self, s: S, image: usize, rows: Range<usize>, mut done: usize, index: usize, ring: Ring, filtered: Shared) {
         let ConvShape { input: [h, _], output: [_, ow], channels: hidden, window, .. } = self.block.shape;
-        let columns = self.columns(index);
+        let (columns, count) = (self.columns(index), rows.len());
         for (i, y) in rows.enumerate() {
+            let under = self.under(y..y + 1);
+            self.widen(s, image, done.max(under.start)..under.end, index, ring, [i, count]);
+            done = done.max(under.end);
             let line = |tap: usize| {
                 let y = window.source(0, y, tap, h)?;
                 Some(ring.start.get().wrapping_add(y % ring.rows * ring.columns * columns.padded).cast_const())
@@ -264,7 +270,8 @@ impl Running<'_> {
         let blocks = b.k.div_ceil(2 * KC);
         for block in 0..blocks {
             let ks = share(b.k, blocks, block);
-            for panel in panels.clone().map(|index| b.panel(index)) {
+            for index in panels.clone() {
+                let panel = b.panel(index);
                 let c = self.output.get().wrapping_add(at * b.n + panel.column);
                 let strip = Strip {
                     rows: pixels,
@@ -279,6 +286,7 @@ impl Running<'_> {
                     vectors: panel.vectors,
                     width: panel.width,
                     finish: self.block.epilogue.finish(c, b.n, [at, panel.column], [block, blocks], false),
+                    ahead: b.ahead::<S>(index, &panels, &ks, [0, 1], pixels),
                 };
                 // SAFETY: the caller filtered that many pixels of `hidden` values; the output's sizes were checked by `run`, and no other
                 // part writes these pixels of these panels.
@@ -306,32 +314,29 @@ impl Kernel for Band<'_> {
         if rows.is_empty() {
             return;
         }
-        let (columns, panels, step) = (running.framed(), running.panels(), window.stride[0]);
+        let (columns, panels) = (running.framed(), running.panels());
         let padded: usize = (0..panels).map(|index| running.columns(index).padded).sum();
-        // All rows at a time, if the filtered ones can be kept: then one ring serves all panels. Else some rows at a time, and each panel
-        // keeps what the next rows share with these.
-        let whole = rows.len() * ow * hidden <= AT_HAND;
-        let fits = |count: &usize| ((count - 1) * step + window.kernel[0]) * columns * padded + count * ow * hidden <= AT_HAND;
-        let count = if whole { rows.len() } else { (1..rows.len()).take_while(fits).last().unwrap_or(1) };
-        let ring_rows = (count - 1) * step + window.kernel[0];
-        let each = ring_rows * columns;
-        let ring_values = if whole { each * running.columns(0).padded } else { each * padded };
+        // Some rows at a time; a ring holds as many widened rows as the window has. Each panel has its own, for what the next rows share
+        // with these, unless all rows are made at a time.
+        let count = (AT_HAND / (ow * hidden)).clamp(1, rows.len());
+        let each = window.kernel[0] * columns;
+        let ring_values = if count == rows.len() { each * running.columns(0).padded } else { each * padded };
         buffer.resize(ring_values + count * ow * hidden);
         let start = Shared(buffer.as_mut_ptr());
         let filtered = Shared(start.get().wrapping_add(ring_values));
-        let mut widened = running.under(rows.clone()).start;
+        let mut done = running.under(rows.clone()).start;
         let mut y = rows.start;
         while y < rows.end {
             let now = y..rows.end.min(y + count);
-            let under = running.under(now.clone());
             let mut at = 0;
             for index in 0..panels {
-                let ring = Ring { start: Shared(start.get().wrapping_add(if whole { 0 } else { at })), rows: ring_rows, columns };
-                running.widen(s, image, widened.max(under.start)..under.end, index, ring);
-                running.filter(s, now.clone(), index, ring, filtered);
-                at += each * running.columns(index).padded;
+                let ring = Ring { start: Shared(start.get().wrapping_add(at)), rows: window.kernel[0], columns };
+                running.pass(s, image, now.clone(), done, index, ring, filtered);
+                if count < rows.len() {
+                    at += each * running.columns(index).padded;
+                }
             }
-            widened = under.end.max(widened);
+            done = running.under(now.clone()).end.max(done);
             running.project(s, filtered.get(), (image * oh + y) * ow, now.len() * ow, 0..running.block.project.panels());
             y = now.end;
         }
@@ -353,12 +358,10 @@ impl Kernel for PanelOf<'_> {
     #[inline(always)]
     fn run<S: Simd>(self, s: S) {
         let Self { running, image, index, filtered, buffer } = self;
-        let (rows, columns) = (running.block.shape.input[0], running.framed());
+        let (rows, columns) = (running.block.shape.window.kernel[0], running.framed());
         buffer.resize(rows * columns * running.columns(index).padded);
         let ring = Ring { start: Shared(buffer.as_mut_ptr()), rows, columns };
-        let all = 0..running.block.shape.output[0];
-        running.widen(s, image, running.under(all.clone()), index, ring);
-        running.filter(s, all, index, ring, filtered);
+        running.pass(s, image, 0..running.block.shape.output[0], 0, index, ring, filtered);
     }
 }
 

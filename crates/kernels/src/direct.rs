@@ -169,8 +169,11 @@ impl Part<'_> {
         let blocks = Blocks::new(runs, run);
         for block in 0..blocks.count() {
             let (rs, piece) = blocks.block(block);
-            for panel in self.panels.clone().map(|index| b.panel(index)) {
-                let weights = &panel.data[(rs.start * run + piece.start) * panel.vectors * S::LANES..];
+            let from = rs.start * run + piece.start;
+            let ks = from..from + rs.len() * piece.len();
+            for index in self.panels.clone() {
+                let panel = b.panel(index);
+                let weights = &panel.data[from * panel.vectors * S::LANES..];
                 for line in 0..count {
                     let row = (first + line) * ow;
                     let c = self.c.get().wrapping_add(row * n + panel.column);
@@ -187,6 +190,7 @@ impl Part<'_> {
                         vectors: panel.vectors,
                         width: panel.width,
                         finish: epilogue.finish(c, n, [row, panel.column], [block, blocks.count()], false),
+                        ahead: b.ahead::<S>(index, &self.panels, &ks, [line, count], ow),
                     };
                     // SAFETY: A was checked above for the last line's last patch; the panel holds k rows; `conv2d` checked C, bias and
                     // residual, and each part has lines and panels of its own.

@@ -239,6 +239,7 @@ impl<A: Rows> Product<'_, A> {
                     vectors: panel.vectors,
                     width: panel.width,
                     finish: self.epilogue.finish(c, self.c_stride, [self.rows.start, panel.column], [block, blocks], self.accumulate),
+                    ahead: self.b.ahead::<S>(index, &self.panels, &ks, [0, 1], m),
                 };
                 // SAFETY: A was checked above; B's panel holds k rows of its vectors; `multiply` checked C, bias and residual, and gives
                 // each task rows and columns of its own.

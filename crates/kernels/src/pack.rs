@@ -1,7 +1,10 @@
 //! Matrices by strides, and the packed form of a right-hand operand.
 
+use std::ops::Range;
+
 use crate::buffer::Buffer;
-use crate::dispatch::Isa;
+use crate::dispatch::{Isa, Simd};
+use crate::tile::{Ahead, tiles};
 
 /// A matrix read through strides.
 #[derive(Debug, Clone, Copy)]
@@ -110,6 +113,18 @@ impl PackedB {
         let width = (vectors * lanes).min(self.n - column);
         let at = column * self.k;
         Panel { column, width, vectors, data: &self.data[at..at + vectors * lanes * self.k] }
+    }
+}
+
+impl PackedB {
+    /// Where the rows `ks` of the panel after `index` lie (after the last of `panels`: of the first, the rows after `ks`), to be fetched
+    /// while those of `index` are used in `parts` strips of which this is the `part`th, of `rows` rows each.
+    #[inline(always)]
+    pub(crate) fn ahead<S: Simd>(&self, index: usize, panels: &Range<usize>, ks: &Range<usize>, part: [usize; 2], rows: usize) -> Ahead {
+        let (panel, row) = if index + 1 < panels.end { (index + 1, ks.start) } else { (panels.start, ks.end) };
+        let (next, now) = (self.panel(panel), self.panel(index).vectors);
+        let width = next.vectors * S::LANES;
+        Ahead::new(next.data.as_ptr().wrapping_add(row * width), ks.len() * width, part, tiles::<S>(rows, now) * ks.len())
     }
 }
 

@@ -39,6 +39,26 @@ pub(crate) struct Strip {
     pub vectors: usize,
     pub width: usize,
     pub finish: Finish,
+    /// What to fetch meanwhile: the weights that come next.
+    pub ahead: Ahead,
+}
+
+/// Memory that is fetched into the cache while tiles are computed: weights are read once, from far away, and the multiplications of the
+/// rows before hide that.
+#[derive(Clone, Copy)]
+pub(crate) struct Ahead {
+    next: *const f32,
+    /// Values a step of k.
+    step: usize,
+}
+
+impl Ahead {
+    /// Fetches share `index` of `shares` of the `values` at `next` (null: nothing), over `steps` steps of k.
+    #[inline(always)]
+    pub fn new(next: *const f32, values: usize, [index, shares]: [usize; 2], steps: usize) -> Self {
+        let each = values.div_ceil(shares.max(1));
+        Self { next: next.wrapping_add(index * each), step: each.div_ceil(steps.max(1)) }
+    }
 }
 
 impl Strip {
@@ -51,20 +71,14 @@ impl Strip {
         if self.rows == 0 {
             return;
         }
-        let tallest = match (S::LANES, self.vectors) {
-            (16, 1) => 16,
-            (16, 2) => 12,
-            (_, 1) => 8,
-            (16, _) => 8,
-            (_, _) => 6,
-        };
-        let tiles = self.rows.div_ceil(tallest);
+        let tiles = tiles::<S>(self.rows, self.vectors);
         let (height, taller) = (self.rows / tiles, self.rows % tiles);
         // SAFETY: the tiles together have exactly `rows` rows; pointers stay within one row past the last.
         unsafe {
             if taller > 0 {
                 self.tiles(s, height + 1, taller);
                 let taken = taller * (height + 1);
+                self.ahead.next = self.ahead.next.wrapping_add(taller * self.runs * self.run * self.ahead.step);
                 self.a = self.a.wrapping_add(taken * self.a_stride);
                 self.c = self.c.wrapping_add(taken * self.c_stride);
                 if !self.finish.add.is_null() {
@@ -97,6 +111,19 @@ impl Strip {
     }
 }
 
+/// Tiles of nearly equal height that a strip is computed by.
+#[inline(always)]
+pub(crate) fn tiles<S: Simd>(rows: usize, vectors: usize) -> usize {
+    let tallest = match (S::LANES, vectors) {
+        (16, 1) => 16,
+        (16, 2) => 12,
+        (_, 1) => 8,
+        (16, _) => 8,
+        (_, _) => 6,
+    };
+    rows.div_ceil(tallest)
+}
+
 /// A column of `1` tiles of `MR` rows and `NV` vectors.
 struct Tiles<const MR: usize, const NV: usize>(Strip, usize);
 
@@ -108,7 +135,7 @@ impl<const MR: usize, const NV: usize> Kernel for Tiles<MR, NV> {
         let Self(t, count) = self;
         let last = t.width - (NV - 1) * S::LANES;
         let (low, high) = (s.splat(t.finish.low), s.splat(t.finish.high));
-        let (mut a, mut c, mut add) = (t.a, t.c, t.finish.add);
+        let (mut a, mut c, mut add, mut ahead) = (t.a, t.c, t.finish.add, t.ahead.next);
         // Every loop over rows and vectors has constant bounds and a small body, so that all unroll and the sums never leave registers.
         for _ in 0..count {
             // SAFETY: `Strip::run`'s promise. The last vector of a ragged panel is partly padding, in B but not in C, the bias and what is
@@ -132,6 +159,8 @@ impl<const MR: usize, const NV: usize> Kernel for Tiles<MR, NV> {
                     let run = a.wrapping_add(r * t.run_stride);
                     let rows: [*const f32; MR] = std::array::from_fn(|i| run.wrapping_add(i * t.a_stride));
                     for p in 0..t.run {
+                        s.prefetch(ahead);
+                        ahead = ahead.wrapping_add(t.ahead.step);
                         let row: [S::V; NV] = std::array::from_fn(|j| s.load(b.add(j * S::LANES)));
                         for i in 0..MR {
                             let a = s.splat(*rows[i].add(p));

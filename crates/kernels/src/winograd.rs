@@ -4,6 +4,8 @@
 //! A map is cut into tiles that overlap by two rows and columns; each becomes `(M + 2)²` points; at each point the tiles are multiplied by
 //! the weights' point as matrices `[tiles, C] · [C, out]`; and the products become `M × M` outputs. Everything runs over channels.
 
+use std::ops::Range;
+
 use crate::buffer::Buffer;
 use crate::conv::ConvShape;
 use crate::dispatch::{Isa, Kernel, Simd};
@@ -11,7 +13,7 @@ use crate::gemm::{Epilogue, KC, Shared, share};
 use crate::pack::{Matrix, PackedB};
 use crate::scratch;
 use crate::threads::{count, parallel};
-use crate::tile::{Finish, Strip};
+use crate::tile::{Ahead, Finish, Strip, tiles};
 
 /// Bytes of weights that stay in a thread's second cache level beside its tiles.
 const RESIDENT: usize = 1 << 20;
@@ -65,7 +67,7 @@ impl WinogradWeights {
 /// The tile side that is fastest for one image, if that can be run by [`winograd`] and gains by it.
 ///
 /// Counted in multiply-adds: a tile's points are multiplied and each read or written value transformed, and each weight, read once from
-/// memory, takes as long as [`WEIGHT`] of them. Tiles of 4 save more multiplications, tiles of 2 and the plain sum have fewer weights.
+/// memory, takes as long as 46 of them. Tiles of 4 save more multiplications, tiles of 2 and the plain sum have fewer weights.
 pub fn winograd_side(shape: &ConvShape, outputs: usize) -> Option<usize> {
     let (w, c) = (&shape.window, shape.channels);
     let fits = w.kernel == [3, 3] && w.stride == [1, 1] && w.dilation == [1, 1];
@@ -191,9 +193,9 @@ impl<'a, const M: usize, const A: usize> Tiled<'a, M, A> {
 }
 
 enum Part {
-    Points(std::ops::Range<usize>),
-    Products(std::ops::Range<usize>),
-    Outputs(std::ops::Range<usize>),
+    Points(Range<usize>),
+    Products(Range<usize>),
+    Outputs(Range<usize>),
 }
 
 /// One stage of some tiles or points of a block.
@@ -249,6 +251,7 @@ impl<const M: usize, const A: usize> Stage<'_, '_, M, A> {
         while channel < c {
             let count = S::LANES.min(c - channel);
             let mut d = [[s.splat(0.0); A]; A];
+            #[allow(clippy::needless_range_loop)] // columns of an array of rows
             for j in 0..A {
                 let column: [S::V; A] = std::array::from_fn(|i| match pixel(i, j) {
                     // SAFETY: `points` gives pixels of the image: `count` channels follow the `channel`th.
@@ -278,7 +281,8 @@ impl<const M: usize, const A: usize> Stage<'_, '_, M, A> {
         let blocks = c.div_ceil(2 * KC);
         for block in 0..blocks {
             let ks = share(c, blocks, block);
-            for panel in (0..b.panels()).map(|index| b.panel(index)) {
+            for index in 0..b.panels() {
+                let panel = b.panel(index);
                 let out = self.block.products.get().wrapping_add(point * c_stride + panel.column);
                 let strip = Strip {
                     rows: self.block.tiles,
@@ -293,11 +297,27 @@ impl<const M: usize, const A: usize> Stage<'_, '_, M, A> {
                     vectors: panel.vectors,
                     width: panel.width,
                     finish: if block == 0 { Finish::PLAIN } else { Finish { add: out, add_stride: n, ..Finish::PLAIN } },
+                    ahead: self.ahead::<S>(point, index, &ks),
                 };
                 // SAFETY: points and products hold `tiles` rows of `c` and `n` values for each point, the panel `c` rows; each part has
                 // points of its own.
                 unsafe { strip.run(s) };
             }
+        }
+    }
+
+    /// The weights after panel `index` of a point: the next panel, or the first of the next point.
+    #[inline(always)]
+    fn ahead<S: Simd>(&self, point: usize, index: usize, ks: &Range<usize>) -> Ahead {
+        let (points, rows) = (&self.tiled.weights.points, self.block.tiles);
+        let b = &points[point];
+        match points.get(point + 1) {
+            Some(next) if index + 1 == b.panels() && ks.end == b.k => {
+                let panel = next.panel(0);
+                let values = ks.len() * panel.vectors * S::LANES;
+                Ahead::new(panel.data.as_ptr(), values, [0, 1], tiles::<S>(rows, panel.vectors) * ks.len())
+            }
+            _ => b.ahead::<S>(index, &(0..b.panels()), ks, [0, 1], rows),
         }
     }
 
@@ -325,6 +345,7 @@ impl<const M: usize, const A: usize> Stage<'_, '_, M, A> {
                 let load = |p: *const f32| if full { s.load(p) } else { s.load_first(p, count) };
                 let bias = epilogue.bias.map_or(s.splat(0.0), |bias| load(bias.as_ptr().add(channel)));
                 let mut half = [[s.splat(0.0); A]; M];
+                #[allow(clippy::needless_range_loop)] // columns of an array of rows
                 for j in 0..A {
                     let column: [S::V; A] = std::array::from_fn(|i| load(source.add((i * A + j) * stride + channel)));
                     let column: [S::V; M] = to_outputs(s, column);
