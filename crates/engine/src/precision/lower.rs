@@ -154,7 +154,7 @@ impl Lowering {
         let s = Sizes::of(graph, chain.head, stored);
         let (weight, mut bias) = self.folded(graph, chain.head, chain.norm);
         let mut weight = s.padded(weight);
-        if let Some(correction) = self.policy.correction(chain.head) {
+        if let Some(correction) = self.policy.correction(chain.head, chain.norm) {
             let bias = bias.get_or_insert_with(|| vec![0.0; s.out]);
             bias.iter_mut().zip(correction).for_each(|(b, c)| *b += c);
         }

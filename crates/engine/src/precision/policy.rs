@@ -6,7 +6,7 @@ use std::sync::Arc;
 use graph::{Graph, RunError};
 use kernels::int8::Quant;
 
-use crate::plan::is_chain_head;
+use crate::plan::{is_chain_head, outline};
 use crate::precision::Precision;
 use crate::quantize::{Kept, Quantization};
 
@@ -42,7 +42,8 @@ pub(crate) struct Policy {
     layers: BTreeMap<usize, Layer>,
     quants: BTreeMap<usize, Quant>,
     factors: BTreeMap<usize, Arc<[f32]>>,
-    corrections: BTreeMap<usize, Vec<f32>>,
+    /// With the norm that was folded into the layer when it was calibrated.
+    corrections: BTreeMap<usize, (Option<usize>, Vec<f32>)>,
 }
 
 impl Policy {
@@ -72,6 +73,7 @@ impl Policy {
             let cure = || format!("the quantization names a node {name:?} that the network lacks; calibrate again");
             names.get(name.as_str()).copied().ok_or_else(|| RunError::Interpreter(cure()))
         };
+        let norms: BTreeMap<usize, Option<usize>> = outline(graph).0.iter().map(|layer| (layer.head, layer.norm)).collect();
         let mut policy = Self::default();
         for index in (0..graph.nodes.len()).filter(|&index| is_chain_head(graph, index)) {
             policy.layers.insert(index, Layer::Int8);
@@ -98,7 +100,7 @@ impl Policy {
                 let problem = format!("the quantization corrects {} channels of {name:?}; calibrate again", correction.len());
                 return Err(RunError::Interpreter(problem));
             }
-            policy.corrections.insert(node, correction.clone());
+            policy.corrections.insert(node, (norms.get(&node).copied().flatten(), correction.clone()));
         }
         Ok(policy)
     }
@@ -118,8 +120,9 @@ impl Policy {
         self.factors.get(&node).cloned()
     }
 
-    /// What calibration adds to the bias of the layer at node `head`.
-    pub fn correction(&self, head: usize) -> Option<&[f32]> {
-        self.corrections.get(&head).map(Vec::as_slice)
+    /// What calibration adds to the bias of the layer at node `head` with `norm` folded in: nothing where another one was (a plan for taps
+    /// between the two).
+    pub fn correction(&self, head: usize, norm: Option<usize>) -> Option<&[f32]> {
+        self.corrections.get(&head).filter(|(folded, _)| *folded == norm).map(|(_, correction)| correction.as_slice())
     }
 }
