@@ -60,6 +60,7 @@ impl Bf16 {
     pub fn best() -> Self {
         static BEST: OnceLock<Bf16> = OnceLock::new();
         *BEST.get_or_init(|| {
+            #[cfg(target_arch = "x86_64")]
             let list = Self::available();
             match Isa::best().name() {
                 #[cfg(target_arch = "x86_64")]

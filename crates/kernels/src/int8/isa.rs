@@ -2,6 +2,7 @@
 
 use std::sync::OnceLock;
 
+#[cfg(target_arch = "x86_64")]
 use crate::dispatch::Isa;
 use crate::dot::{Dot, DotKernel, Family};
 use crate::int8::product::Finish;
