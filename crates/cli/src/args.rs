@@ -37,6 +37,8 @@ pub enum Command {
     AugmentPreview(AugmentPreview),
     /// Time a network on this machine
     Benchmark(Benchmark),
+    /// Write a model as ONNX, or as a folder with a model card
+    Export(Export),
     /// Fetch ELPV and EfficientNet-Lite0, train a probe, judge it by cell type, write the report
     Quickstart(Quickstart),
     /// Print a completion script for a shell
@@ -248,6 +250,45 @@ pub struct AugmentPreview {
     /// The PNG file
     #[arg(long, value_name = "FILE", default_value = "augment-preview.png")]
     pub out: PathBuf,
+}
+
+/// What `export` writes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum ExportFormat {
+    /// One ONNX file
+    Onnx,
+    /// config.json, model.safetensors and README.md in a folder
+    Folder,
+}
+
+#[derive(Debug, ClapArgs)]
+#[command(after_help = "Examples:
+  fieldmark export runs/first/model.safetensors model.onnx --verify photos/*.jpg
+  fieldmark export efficientnet_lite0 lite0.onnx --softmax --with-preprocessing
+  fieldmark export runs/first/ card/ --format folder")]
+pub struct Export {
+    /// A model file, a run folder, an ONNX file, or the name of published weights or of an architecture (random weights)
+    pub model: String,
+    /// The ONNX file or the folder
+    pub out: PathBuf,
+    /// What to write [default: onnx where OUT ends in .onnx, else folder]
+    #[arg(long, value_enum)]
+    pub format: Option<ExportFormat>,
+    /// Version of the ONNX operators, 17 to 23 [default: 17; 18 where the preprocessing resizes]
+    #[arg(long, value_name = "N")]
+    pub opset: Option<i64>,
+    /// Pixels as input: uint8 [N, H, W, C], scaled, normalised and, for models that stretch, resized inside
+    #[arg(long)]
+    pub with_preprocessing: bool,
+    /// Probabilities as output instead of logits
+    #[arg(long)]
+    pub softmax: bool,
+    /// Read the file again and compare its logits on these images with the model's
+    #[arg(long, value_name = "IMAGES", num_args = 1..)]
+    pub verify: Vec<PathBuf>,
+    /// One JSON object
+    #[arg(long)]
+    pub json: bool,
 }
 
 #[derive(Debug, ClapArgs)]

@@ -10,7 +10,7 @@ use engine::{Metadata, Model};
 use crate::args::DataArgs;
 use crate::failure::Usage;
 
-/// A model file, a run folder with one, or published weights by name.
+/// A model file, a run folder with one, an ONNX file, or published weights by name.
 pub fn model(spec: &str) -> Result<Model> {
     let path = Path::new(spec);
     if path.is_dir() {
@@ -22,7 +22,7 @@ pub fn model(spec: &str) -> Result<Model> {
         return Ok(Model::load(&file)?);
     }
     if path.exists() {
-        return Ok(Model::load(path)?);
+        return if is_onnx(path) { onnx(path) } else { Ok(Model::load(path)?) };
     }
     let names: Vec<&str> = zoo::published_names().collect();
     let unknown = || Usage(format!("`{spec}` is neither a model file, a run folder nor published weights ({})", names.join(", ")));
@@ -36,6 +36,20 @@ pub fn model(spec: &str) -> Result<Model> {
     let (graph, weights) = zoo::load_published(zoo_model, &file)?;
     let classes = (published.classes)().into_iter().map(String::from).collect();
     Ok(Model { graph, weights, metadata: Metadata::new(classes, zoo_model.preprocess(&zoo_model.config())) })
+}
+
+/// Whether a file is called as ONNX files are.
+pub fn is_onnx(path: &Path) -> bool {
+    path.extension().is_some_and(|e| e.eq_ignore_ascii_case("onnx"))
+}
+
+/// An ONNX file; what is assumed about it is told on stderr.
+fn onnx(path: &Path) -> Result<Model> {
+    let (model, notes) = Model::from_onnx(path)?;
+    for note in notes {
+        eprintln!("note: {}: {note}", path.display());
+    }
+    Ok(model)
 }
 
 /// [`model`], or an architecture of the zoo with random weights: what can be run without being right.

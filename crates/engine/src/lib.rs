@@ -5,6 +5,7 @@
 
 mod classifier;
 mod error;
+mod folder;
 mod fuse;
 mod lower;
 mod model;

@@ -137,3 +137,27 @@ fn channels_last_is_no_node_and_preprocessing_is_told() {
     assert_eq!(import.info.input_affine.as_ref().map(Vec::len), Some(3));
     assert_eq!(count(&import, "ToTokens") + count(&import, "ToMap"), 0);
 }
+
+/// Every file with bytes cut off, and with bytes changed: an error or a graph, never a panic.
+#[test]
+fn broken_files_are_errors() {
+    for name in ["vit.legacy", "halves.dynamo", "channels_last", "efficientnet_same.legacy"] {
+        let bytes = std::fs::read(folder().join(format!("{name}.onnx"))).unwrap();
+        let options = ImportOptions::default();
+        for part in 1..40 {
+            let cut = bytes.len() * part / 40;
+            assert!(onnx::import(&bytes[..cut], &options).is_err(), "{name} cut to {cut} bytes");
+        }
+        // Nodes and shapes stand in the beginning and the end; weights between.
+        let places: Vec<usize> = (0..1500).map(|i| (i * 7919) % bytes.len().min(9000)).collect();
+        for (i, &at) in places.iter().enumerate() {
+            let mut changed = bytes.clone();
+            changed[at] = changed[at].wrapping_add([1, 0x80, 0x7f, 0xff, 13][i % 5]);
+            if let Ok(import) = onnx::import(&changed, &options) {
+                assert!(import.graph.check().is_ok(), "{name} changed at {at}");
+            }
+        }
+    }
+    assert!(onnx::import(&[], &ImportOptions::default()).is_err());
+    assert!(onnx::import(b"no model at all", &ImportOptions::default()).is_err());
+}

@@ -47,14 +47,18 @@ impl Backbone {
     }
 
     /// The trained network that a probe or a fine-tuning starts from, with its own head: published weights out of the cache, a weights file
-    /// (`network.weights`) for an architecture, or a Fieldmark model file.
+    /// (`network.weights`) for an architecture, a Fieldmark model file, or an ONNX file.
     ///
     /// # Errors
     /// An unknown name, weights that are not there or do not fit.
     pub fn pretrained(recipe: &Recipe) -> Result<Self, LearnError> {
         let name = recipe.model_name();
         if Path::new(name).extension().is_some() {
-            let model = engine::Model::load(Path::new(name))?;
+            let path = Path::new(name);
+            let model = match path.extension().is_some_and(|e| e.eq_ignore_ascii_case("onnx")) {
+                true => engine::Model::from_onnx(path)?.0,
+                false => engine::Model::load(path)?,
+            };
             return Ok(Self { graph: model.graph, weights: model.weights, preprocess: recipe.preprocess(model.metadata.preprocess) });
         }
         let model = zoo::model(name)?;

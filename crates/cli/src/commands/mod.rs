@@ -3,6 +3,7 @@
 mod augment_preview;
 mod benchmark;
 mod evaluate;
+mod export;
 mod fetch;
 mod info;
 mod predict;
@@ -24,6 +25,7 @@ pub fn run(args: Args) -> Result<()> {
         Command::Info(args) => info::run(&args),
         Command::AugmentPreview(args) => augment_preview::run(&args),
         Command::Benchmark(args) => benchmark::run(&args),
+        Command::Export(args) => export::run(&args),
         Command::Quickstart(args) => quickstart::run(&args),
         Command::Completions { shell } => {
             let mut script = Vec::new();

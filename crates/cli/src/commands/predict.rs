@@ -57,7 +57,7 @@ fn decode_options(max_pixels: Option<u64>) -> DecodeOptions {
 }
 
 /// Folders become the images in them, `-` becomes what stdin lists; each path once, in order.
-fn expand(paths: &[PathBuf]) -> Result<Vec<PathBuf>> {
+pub fn expand(paths: &[PathBuf]) -> Result<Vec<PathBuf>> {
     let (mut list, mut seen) = (Vec::new(), BTreeSet::new());
     let mut add = |path: PathBuf| {
         if seen.insert(path.clone()) {

@@ -1,6 +1,6 @@
 //! Operators that move values about: most become views, some nodes.
 
-use super::constant::{Constant, Dim};
+use super::constant::{Constant, Dim, MAX_RANK};
 use super::draft::{Fit, NameRank};
 use super::fold::{self, slice_range};
 use super::source::Operator;
@@ -68,6 +68,9 @@ impl Translator<'_> {
     }
 
     fn reshaped(&self, x: &View, target: &[Dim], allow_zero: bool) -> Fit<View> {
+        if target.len() > MAX_RANK {
+            return Err(format!("{} dimensions", target.len()));
+        }
         let impossible = || format!("{} as {target:?}", x.describe());
         let mut dims = Vec::with_capacity(target.len());
         for (at, &dim) in target.iter().enumerate() {
@@ -131,6 +134,9 @@ impl Translator<'_> {
         let mut x = self.unpadded(o)?;
         let axes = self.ints(o, "axes", 1)?.ok_or("it names no dimensions")?;
         let rank = x.rank() + axes.len();
+        if rank > MAX_RANK {
+            return Err(format!("{rank} dimensions"));
+        }
         let mut axes = axes.iter().map(|&a| self.axis(a, rank)).collect::<Fit<Vec<usize>>>()?;
         axes.sort_unstable();
         for axis in axes {
@@ -264,7 +270,7 @@ impl Translator<'_> {
         let mut values = Vec::with_capacity(lengths.len());
         for (index, len) in lengths.into_iter().enumerate() {
             values.push(Value::Active(self.range(o, &x, axis, start, len, index)?));
-            start += len;
+            start = start.saturating_add(len);
         }
         Ok(values)
     }
@@ -298,6 +304,9 @@ impl Translator<'_> {
     /// `start..start + len` of a dimension.
     fn range(&mut self, o: &Operator, x: &View, axis: usize, start: usize, len: usize, index: usize) -> Fit<View> {
         let size = x.size(axis);
+        if len > size || start > size - len {
+            return Err(format!("{len} from {start} of dimension {axis} of {}", x.describe()));
+        }
         if start == 0 && len == size {
             return Ok(x.clone());
         }

@@ -105,7 +105,10 @@ impl Translator<'_> {
             return Err("scores of an attention that reach the values without a softmax over the keys, or in another order".into());
         }
         let values = self.heads(v, rank - 2, rank - 1)?;
-        if values.projection.features.len() != scores.queries.features.len() || v.scale != 1.0 {
+        let tokens = scores.view.size(shares - 1);
+        let fits =
+            values.size == scores.size && values.tokens == tokens && values.projection.features.len() == scores.queries.features.len();
+        if !fits || v.scale != 1.0 {
             return Err(format!("values {} of another size than queries and keys", v.describe()));
         }
         let heads: usize = values.heads.iter().product();

@@ -7,6 +7,11 @@ use crate::onnx::proto::{TensorProto, data_type};
 
 /// Most values of one constant.
 pub(super) const MAX_VALUES: usize = 1 << 28;
+/// Most values of one that is made by computing, where the file does not hold as many.
+pub(super) const MAX_COMPUTED: usize = 1 << 22;
+
+/// Most dimensions of a value.
+pub(super) const MAX_RANK: usize = 16;
 
 /// Most bytes of a tensor of integers: they are shapes and indices, and take more room here than there.
 const MAX_INTEGER_BYTES: usize = 1 << 24;
@@ -140,6 +145,9 @@ impl Constant {
 
 /// The number of values of a shape, bounded; also without the dimensions that are 0, so that no part of it overflows.
 pub(super) fn volume(dims: &[usize]) -> Option<usize> {
+    if dims.len() > MAX_RANK {
+        return None;
+    }
     let bound = dims.iter().try_fold(1usize, |n, &d| n.checked_mul(d.max(1))).filter(|&n| n <= MAX_VALUES)?;
     Some(if dims.contains(&0) { 0 } else { bound })
 }

@@ -49,10 +49,13 @@ pub(super) struct Drafts {
     made: HashMap<(usize, Reorder), usize>,
     /// What the input is multiplied by and what is then added, by channel.
     pub input_affine: Vec<(f64, f64)>,
+    /// Values that weights may still have.
+    budget: usize,
 }
 
 impl Drafts {
-    pub fn new(input: [usize; 3]) -> Self {
+    /// `budget` bounds the values of all weights together.
+    pub fn new(input: [usize; 3], budget: usize) -> Self {
         let shape = input.to_vec();
         let draft = Draft {
             name: "input".into(),
@@ -62,7 +65,7 @@ impl Drafts {
             weights: Vec::new(),
             shape,
         };
-        Self { nodes: vec![draft], made: HashMap::new(), input_affine: vec![(1.0, 0.0); input[0]] }
+        Self { nodes: vec![draft], made: HashMap::new(), input_affine: vec![(1.0, 0.0); input[0]], budget }
     }
 
     pub fn shape(&self, node: usize) -> &[usize] {
@@ -79,6 +82,8 @@ impl Drafts {
                 return Err(format!("expected the {suffix} {shape:?}, got {:?} with {} values", weight.shape, weight.data.len()));
             }
         }
+        let count: usize = weights.iter().map(|w| w.data.len()).sum();
+        self.budget = self.budget.checked_sub(count).ok_or("weights that are used so often that they no longer fit into memory")?;
         if expected.len() != weights.len() {
             return Err(format!("expected {} weights, got {}", expected.len(), weights.len()));
         }

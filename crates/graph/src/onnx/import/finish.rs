@@ -1,6 +1,6 @@
 //! From drafts to a checked graph: what nothing reads is dropped, names are made unique, stages found.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
 use super::draft::{Draft, Drafts, NameRank};
 use crate::error::GraphError;
@@ -19,12 +19,12 @@ pub(super) fn finish(name: &str, drafts: Drafts, output: usize, stages: &[(Strin
     }
     let mut position = vec![0; drafts.nodes.len()];
     let (mut nodes, mut weights, mut ranks) = (Vec::new(), Weights::new(), Vec::new());
-    let mut names = BTreeSet::new();
+    let mut names = Names::default();
     // The best names first, so that no made-up one takes theirs.
     let mut chosen: Vec<String> = vec![String::new(); drafts.nodes.len()];
     for rank in [NameRank::Module, NameRank::Node, NameRank::Made] {
         for (index, draft) in drafts.nodes.iter().enumerate().filter(|(i, d)| needed[*i] && d.rank == rank) {
-            chosen[index] = unique(&mut names, &draft.name);
+            chosen[index] = names.unique(&draft.name);
         }
     }
     for (index, draft) in drafts.nodes.into_iter().enumerate().filter(|(i, _)| needed[*i]) {
@@ -50,14 +50,23 @@ pub(super) fn finish(name: &str, drafts: Drafts, output: usize, stages: &[(Strin
     Ok((graph, weights))
 }
 
-fn unique(names: &mut BTreeSet<String>, wanted: &str) -> String {
-    let mut name = wanted.to_string();
-    let mut number = 2;
-    while !names.insert(name.clone()) {
-        name = format!("{wanted}_{number}");
-        number += 1;
+/// Names that are taken, and the number that the next one of the same kind gets.
+#[derive(Default)]
+struct Names {
+    taken: HashSet<String>,
+    next: HashMap<String, usize>,
+}
+
+impl Names {
+    fn unique(&mut self, wanted: &str) -> String {
+        let mut name = wanted.to_string();
+        while !self.taken.insert(name.clone()) {
+            let number = self.next.entry(wanted.to_string()).or_insert(2);
+            name = format!("{wanted}_{number}");
+            *number += 1;
+        }
+        name
     }
-    name
 }
 
 fn node(draft: Draft, name: String, position: &[usize], nodes: &[Node], weights: &mut Weights) -> Node {
@@ -151,8 +160,11 @@ fn guessed(graph: &Graph, features: NodeId, ranks: &[NameRank]) -> Stages {
     let by_size = keys.iter().flatten().collect::<BTreeSet<_>>().len() < 2;
     let mut of_node = Vec::with_capacity(graph.nodes.len());
     let mut names: Vec<String> = vec!["stem".into()];
-    let (mut current, mut taken): (Option<String>, BTreeSet<String>) =
-        (None, BTreeSet::from(["stem".into(), "head".into(), "features".into()]));
+    let mut current: Option<String> = None;
+    let mut taken = Names::default();
+    for reserved in ["stem", "head", "features"] {
+        taken.unique(reserved);
+    }
     let mut start = 0;
     while start < graph.nodes.len() {
         let end = (start..graph.nodes.len()).find(|&i| cuts[i]).unwrap_or(graph.nodes.len() - 1);
@@ -163,7 +175,7 @@ fn guessed(graph: &Graph, features: NodeId, ranks: &[NameRank]) -> Stages {
             (false, false) => keys[start..=end].iter().flatten().next().cloned(),
         };
         if let Some(key) = key.filter(|key| current.as_ref() != Some(key)) {
-            names.push(if key == "head" { key.clone() } else { unique(&mut taken, &key) });
+            names.push(if key == "head" { key.clone() } else { taken.unique(&key) });
             current = Some(key);
         }
         of_node.extend(std::iter::repeat_n(names.len() - 1, end + 1 - start));

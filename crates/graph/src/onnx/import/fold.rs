@@ -1,6 +1,6 @@
 //! Operators on constants, computed when the file is read: the shape arithmetic that exporters leave in, and weights that are reordered.
 
-use super::constant::{Constant, Data, Dim, volume};
+use super::constant::{Constant, Data, Dim, MAX_COMPUTED, volume};
 use super::draft::Fit;
 use super::source::Operator;
 
@@ -151,7 +151,7 @@ fn strides(dims: &[usize]) -> Vec<usize> {
 
 /// The values at all indices of `dims`, each index weighted by `strides` from `start`.
 fn strided(x: &Constant, dims: Vec<usize>, steps: &[isize], start: usize) -> Fit<Constant> {
-    let count = volume(&dims).ok_or("a result that is too large")?;
+    let count = volume(&dims).filter(|&n| n <= MAX_COMPUTED.max(x.len())).ok_or("a result that is too large")?;
     let at = |mut i: usize| {
         let mut offset = start as isize;
         for (&size, &step) in dims.iter().zip(steps).rev() {
@@ -219,7 +219,8 @@ fn concat(inputs: &[Option<&Constant>], at: i64) -> Fit<Constant> {
     }
     let mut dims = first.dims.clone();
     dims[at] = parts.iter().map(|c| c.dims[at]).sum();
-    let count = volume(&dims).ok_or("a result that is too large")?;
+    let largest = parts.iter().map(|c| c.len()).max().unwrap_or(0);
+    let count = volume(&dims).filter(|&n| n <= MAX_COMPUTED.max(4 * largest)).ok_or("a result that is too large")?;
     let outer: usize = dims[..at].iter().product();
     let blocks = parts.iter().map(|c| c.dims[at..].iter().product::<usize>());
     let blocks: Vec<usize> = blocks.collect();
@@ -254,7 +255,7 @@ fn gather(x: &Constant, indices: &Constant, at: i64) -> Fit<Constant> {
     let inner: usize = x.dims[at + 1..].iter().product();
     let outer: usize = x.dims[..at].iter().product();
     let dims = [&x.dims[..at], indices_dims, &x.dims[at + 1..]].concat();
-    volume(&dims).ok_or("a result that is too large")?;
+    volume(&dims).filter(|&n| n <= MAX_COMPUTED.max(x.len())).ok_or("a result that is too large")?;
     let all = (0..outer).flat_map(|o| indices.iter().flat_map(move |&i| (0..inner).map(move |k| (o * size as usize + i) * inner + k)));
     Ok(x.pick(dims, all.collect::<Vec<_>>().into_iter()))
 }

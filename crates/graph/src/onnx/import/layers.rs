@@ -40,14 +40,14 @@ pub(super) fn window(o: &Operator, kernel: Option<[usize; 2]>, size: [usize; 2])
     if stride.contains(&0) || dilation.contains(&0) || kernel.contains(&0) {
         return Err("a kernel, stride or dilation of 0".into());
     }
+    if kernel.iter().chain(&stride).chain(&dilation).any(|&v| v > 1 << 24) {
+        return Err("a window beyond reason".into());
+    }
     let reach = [0, 1].map(|i| (kernel[i] - 1).saturating_mul(dilation[i]).saturating_add(1));
     let padding = match o.string("auto_pad").unwrap_or("NOTSET") {
         "NOTSET" => pads(o.ints("pads").unwrap_or(&[]))?,
         "VALID" => Padding::default(),
         upper_or_lower @ ("SAME_UPPER" | "SAME_LOWER") => {
-            if stride.iter().chain(&reach).any(|&v| v > 1 << 24) {
-                return Err("a window beyond reason".into());
-            }
             let p = Padding::tensorflow_same(size, reach, stride);
             match upper_or_lower {
                 "SAME_UPPER" => p,

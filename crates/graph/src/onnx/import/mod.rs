@@ -22,6 +22,7 @@ use std::path::Path;
 
 use super::STAGES_KEY;
 use super::error::OnnxError;
+use crate::infer::infer_shape;
 use crate::ir::Graph;
 use crate::op::Op;
 use crate::tensor::Weights;
@@ -108,6 +109,10 @@ pub fn import(bytes: &[u8], options: &ImportOptions) -> Result<Imported, OnnxErr
     fuse::fuse(&mut source);
     let (output, kind) = classifier_output(&source, options)?;
     let input = image_input(&source, options)?;
+    infer_shape(&Op::Input { shape: input.shape.to_vec() }, &[]).map_err(|problem| OnnxError::Interface {
+        problem: format!("the input: {problem}"),
+        cure: "expected an image batch [N, C, H, W] or [N, H, W, C]",
+    })?;
     let (live, uses) = liveness(&source, output);
     let mut translator = Translator::new(&source, input.shape, input.channels_last, input.batch, uses);
     for (operator, _) in source.operators.iter().zip(&live).filter(|(_, live)| **live) {
@@ -231,5 +236,6 @@ fn end_of(translator: &mut Translator, output: ValueId) -> Result<usize, OnnxErr
 /// The stages that our own export states.
 fn stated_stages(source: &Source) -> Vec<(String, Vec<String>)> {
     let list = source.metadata.get(STAGES_KEY).and_then(|text| serde_json::from_str::<Vec<Vec<String>>>(text).ok()).unwrap_or_default();
-    list.into_iter().filter(|entry| !entry.is_empty()).map(|mut entry| (entry.remove(0), entry)).collect()
+    // More than that is nothing that we wrote.
+    list.into_iter().take(1000).filter(|entry| !entry.is_empty()).map(|mut entry| (entry.remove(0), entry)).collect()
 }

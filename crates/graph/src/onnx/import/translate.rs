@@ -43,14 +43,16 @@ pub(super) struct Translator<'a> {
     pub notes: Vec<String>,
     /// Values of folded constants so far.
     folded: usize,
+    /// Most that they may be.
+    budget: usize,
 }
-
-/// Most values that constants may come to by folding, all together.
-const MAX_FOLDED: usize = 1 << 28;
 
 impl<'a> Translator<'a> {
     pub fn new(source: &'a Source, input: [usize; 3], channels_last: bool, batch: Option<usize>, uses: Vec<usize>) -> Self {
-        let drafts = Drafts::new(input);
+        // Shared weights are copied, vectors scaled by matrices, constants computed: a few times what the file holds, and no more.
+        let stored: usize = source.constants.values().map(Constant::len).sum();
+        let budget = stored.saturating_mul(4).saturating_add(1 << 23);
+        let drafts = Drafts::new(input, budget);
         let mut values: Vec<Option<Value>> = vec![None; source.names.len()];
         for (&id, constant) in &source.constants {
             values[id] = Some(Value::Constant(constant.clone()));
@@ -59,7 +61,7 @@ impl<'a> Translator<'a> {
         let view = if channels_last { view.transpose(&[0, 2, 3, 1]) } else { view };
         values[source.input] = Some(Value::Active(view));
         let taken = HashSet::from(["input".to_string()]);
-        Self { source, drafts, values, uses, batch, taken, notes: Vec::new(), folded: 0 }
+        Self { source, drafts, values, uses, batch, taken, notes: Vec::new(), folded: 0, budget }
     }
 
     /// Translates one operator, all of whose inputs are done.
@@ -93,9 +95,9 @@ impl<'a> Translator<'a> {
         }
         let Some(outputs) = fold::fold(operator, &inputs)? else { return Ok(None) };
         self.folded += outputs.iter().map(Constant::len).sum::<usize>();
-        match self.folded <= MAX_FOLDED {
+        match self.folded <= self.budget {
             true => Ok(Some(outputs)),
-            false => Err(format!("more than {MAX_FOLDED} values of constants")),
+            false => Err(format!("more than {} values of computed constants", self.budget)),
         }
     }
 
