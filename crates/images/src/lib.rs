@@ -20,8 +20,10 @@ mod error;
 mod image;
 mod preprocess;
 mod reader;
+mod redact;
 mod resize;
 mod sheet;
+mod strip;
 
 pub use augment::{Augment, Fill};
 pub use decode::{DecodeOptions, Limits, Picture, decode, decode_for, open, open_for, read};
@@ -30,5 +32,7 @@ pub use error::ImageError;
 pub use image::{Image, Pixels};
 pub use preprocess::{ChannelMode, Preprocess, Resize};
 pub use reader::{Reader, ReaderTimes};
+pub use redact::Rectangle;
 pub use resize::Interpolation;
 pub use sheet::{contact_sheet, labelled_contact_sheet};
+pub use strip::strip_metadata;

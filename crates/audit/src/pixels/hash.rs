@@ -1,0 +1,236 @@
+//! The 64-bit perceptual hash, its mirrored and turned forms, and a finer fingerprint of the same frequencies.
+
+use std::sync::OnceLock;
+
+use serde::{Deserialize, Serialize};
+
+use super::pillow::{self, Filter};
+
+/// Side of the reduced picture.
+const SIDE: usize = 32;
+/// Frequencies of a hash, each way.
+const HASHED: usize = 8;
+/// Frequencies of a fingerprint, each way.
+const KEPT: usize = 16;
+/// Largest orthonormal coefficient of a 32×32 picture of 8 bits.
+const LARGEST: f64 = 32.0 * 255.0;
+/// Deviation of the reduced picture in grey levels below which its hash says nothing.
+const FLAT: f64 = 1.0;
+
+/// One of the eight ways to mirror and turn a picture by quarters: bit 0 mirrors left and right, bit 1 top and bottom, bit 2 swaps rows
+/// and columns before that.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct Symmetry(u8);
+
+impl Symmetry {
+    /// The picture as it is.
+    pub const SAME: Symmetry = Symmetry(0);
+
+    /// All eight, [`Symmetry::SAME`] first.
+    pub fn all() -> impl Iterator<Item = Symmetry> {
+        (0..8).map(Symmetry)
+    }
+
+    /// In words: `mirrored left to right`, `turned by 90°`...
+    pub fn name(self) -> &'static str {
+        match self.0 {
+            0 => "as it is",
+            1 => "mirrored left to right",
+            2 => "mirrored top to bottom",
+            3 => "turned by 180°",
+            4 => "transposed",
+            5 => "turned by 90°",
+            6 => "turned by 270°",
+            _ => "transposed and turned by 180°",
+        }
+    }
+
+    pub(crate) fn index(self) -> usize {
+        usize::from(self.0)
+    }
+
+    /// Where coefficient `(u, v)` comes from (vertical, horizontal frequency) and whether its sign turns: a mirror image has the cosine
+    /// transform of the picture with every odd frequency negated.
+    pub(crate) fn source(self, u: usize, v: usize) -> (usize, usize, bool) {
+        let negate = (self.0 & 1 == 1 && v % 2 == 1) != (self.0 & 2 == 2 && u % 2 == 1);
+        if self.0 & 4 == 4 { (v, u, negate) } else { (u, v, negate) }
+    }
+}
+
+/// What similar pictures have in common.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Look {
+    /// imagededup's 64-bit pHash: 32×32 by Lanczos, grey, cosine transform, the lowest 8×8 against their median (without the first), first
+    /// coefficient in the highest bit. One for each [`Symmetry`], in their order: the hash the picture would have when changed so.
+    pub hashes: [u64; 8],
+    /// Whether the picture is so even that its hash is chance.
+    pub flat: bool,
+    /// The lowest 16×16 frequencies, see [`Fingerprint`].
+    pub fingerprint: Fingerprint,
+}
+
+/// The lowest 16×16 coefficients of the orthonormal cosine transform of the 32×32 grey picture without the first one (the mean), as
+/// signed square roots in steps of 1/127 of the largest possible. 255 bytes, written as hexadecimal digits.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct Fingerprint(Box<[i8]>);
+
+impl Look {
+    /// `bytes` are `[height, width, channels]`.
+    pub(crate) fn measure(bytes: &[u8], shape: [usize; 3]) -> Look {
+        let reduced = pillow::luma(pillow::resize(bytes, shape, [SIDE, SIDE], Filter::Lanczos), shape[2]);
+        let coefficients = transform(&reduced);
+        let energy: f64 = coefficients.iter().flatten().map(|c| c * c).sum::<f64>() - coefficients[0][0].powi(2);
+        let hashes = std::array::from_fn(|i| hash(&coefficients, Symmetry(i as u8)));
+        // Parseval: the energy without the mean is the variance times the number of pixels.
+        Look { hashes, flat: energy < FLAT * FLAT * (SIDE * SIDE) as f64, fingerprint: Fingerprint::of(&coefficients) }
+    }
+
+    /// imagededup's pHash.
+    pub fn phash(&self) -> u64 {
+        self.hashes[0]
+    }
+}
+
+impl Fingerprint {
+    /// Number of values.
+    pub const LEN: usize = KEPT * KEPT - 1;
+
+    fn of(coefficients: &Coefficients) -> Fingerprint {
+        let step = |&c: &f64| (c.signum() * (c.abs() / LARGEST).sqrt() * 127.0).round() as i8;
+        Fingerprint(coefficients.iter().flatten().skip(1).map(step).collect())
+    }
+
+    /// The coefficients of the picture changed by a symmetry, in grey levels; [`Fingerprint::LEN`] values.
+    pub(crate) fn values(&self, symmetry: Symmetry) -> impl Iterator<Item = f32> {
+        (1..KEPT * KEPT).map(move |i| {
+            let (u, v, negate) = symmetry.source(i / KEPT, i % KEPT);
+            let root = f32::from(self.0[u * KEPT + v - 1]) / 127.0;
+            let value = root * root.abs() * LARGEST as f32;
+            if negate { -value } else { value }
+        })
+    }
+}
+
+impl From<Fingerprint> for String {
+    fn from(value: Fingerprint) -> String {
+        const DIGITS: &[u8; 16] = b"0123456789abcdef";
+        let digit = |nibble: u8| char::from(DIGITS[usize::from(nibble)]);
+        value.0.iter().flat_map(|&v| [digit(v.cast_unsigned() >> 4), digit(v.cast_unsigned() & 15)]).collect()
+    }
+}
+
+impl TryFrom<String> for Fingerprint {
+    type Error = String;
+
+    fn try_from(text: String) -> Result<Fingerprint, String> {
+        let digit = |b: u8| char::from(b).to_digit(16);
+        let byte = |pair: &[u8]| Some((digit(pair[0])? * 16 + digit(pair[1])?) as u8 as i8);
+        let values: Option<Box<[i8]>> = text.as_bytes().chunks_exact(2).map(byte).collect();
+        values
+            .filter(|v| v.len() == Fingerprint::LEN && text.len() == 2 * v.len())
+            .map(Fingerprint)
+            .ok_or_else(|| format!("a fingerprint has {} hexadecimal digits, found {} characters", 2 * Fingerprint::LEN, text.len()))
+    }
+}
+
+type Coefficients = [[f64; KEPT]; KEPT];
+
+/// The lowest frequencies of the orthonormal two-dimensional DCT-II of a 32×32 picture.
+fn transform(gray: &[u8]) -> Coefficients {
+    static BASIS: OnceLock<Vec<[f64; SIDE]>> = OnceLock::new();
+    let basis = BASIS.get_or_init(|| {
+        let row = |k: usize| {
+            let scale = (if k == 0 { 1.0 } else { 2.0 } / SIDE as f64).sqrt();
+            std::array::from_fn(|x| scale * (std::f64::consts::PI * k as f64 * (2 * x + 1) as f64 / (2 * SIDE) as f64).cos())
+        };
+        (0..KEPT).map(row).collect()
+    });
+    let mut out = [[0.0; KEPT]; KEPT];
+    for (u, row) in out.iter_mut().enumerate() {
+        let mut across = [0.0; SIDE];
+        for (line, &weight) in gray.chunks_exact(SIDE).zip(&basis[u]) {
+            across.iter_mut().zip(line).for_each(|(sum, &value)| *sum += weight * f64::from(value));
+        }
+        for (v, value) in row.iter_mut().enumerate() {
+            *value = across.iter().zip(&basis[v]).map(|(a, b)| a * b).sum();
+        }
+    }
+    out
+}
+
+fn hash(coefficients: &Coefficients, symmetry: Symmetry) -> u64 {
+    // scipy's transform has no norm: the first row and column are √2 larger beside the others than in the orthonormal one.
+    let grown = |k: usize| if k == 0 { std::f64::consts::SQRT_2 } else { 1.0 };
+    let values: [f64; HASHED * HASHED] = std::array::from_fn(|i| {
+        let (u, v, negate) = symmetry.source(i / HASHED, i % HASHED);
+        let value = coefficients[u][v] * grown(u) * grown(v);
+        if negate { -value } else { value }
+    });
+    let mut sorted = values;
+    let rest = &mut sorted[1..];
+    rest.sort_unstable_by(f64::total_cmp);
+    let median = rest[rest.len() / 2];
+    values.iter().fold(0, |bits, &value| bits << 1 | u64::from(value >= median))
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+    use rand::{Rng, SeedableRng};
+
+    fn smooth(seed: u64) -> Vec<u8> {
+        let mut rng = rand_chacha::ChaCha8Rng::seed_from_u64(seed);
+        let waves: Vec<[f64; 4]> = (0..6).map(|_| std::array::from_fn(|_| rng.random_range(0.1..4.0))).collect();
+        let value = |x: f64, y: f64| waves.iter().map(|w| 20.0 * (w[0] * x + w[1] * y + 5.0 * w[2]).sin() * w[3].sqrt()).sum::<f64>();
+        (0..SIDE * SIDE).map(|i| (128.0 + value((i % SIDE) as f64 / 5.0, (i / SIDE) as f64 / 5.0)).clamp(0.0, 255.0) as u8).collect()
+    }
+
+    /// The picture changed by a symmetry, pixel by pixel.
+    fn changed(gray: &[u8], symmetry: Symmetry) -> Vec<u8> {
+        let flag = |bit: u8| symmetry.0 & bit == bit;
+        let at = |x: usize, y: usize| {
+            let (x, y) = (if flag(1) { SIDE - 1 - x } else { x }, if flag(2) { SIDE - 1 - y } else { y });
+            if flag(4) { gray[x * SIDE + y] } else { gray[y * SIDE + x] }
+        };
+        (0..SIDE * SIDE).map(|i| at(i % SIDE, i / SIDE)).collect()
+    }
+
+    #[test]
+    fn a_changed_picture_has_the_foretold_hash_and_fingerprint() {
+        for seed in 0..10 {
+            let gray = smooth(seed);
+            let look = Look::measure(&gray, [SIDE, SIDE, 1]);
+            for symmetry in Symmetry::all() {
+                let other = Look::measure(&changed(&gray, symmetry), [SIDE, SIDE, 1]);
+                assert_eq!(look.hashes[symmetry.index()], other.phash(), "{}", symmetry.name());
+                let foretold = look.fingerprint.values(symmetry);
+                assert!(foretold.zip(other.fingerprint.values(Symmetry::SAME)).all(|(a, b)| (a - b).abs() < 1.0 + 0.05 * a.abs()));
+            }
+        }
+    }
+
+    #[test]
+    fn the_transform_keeps_energy() {
+        // A picture of the lowest frequencies only: all its energy is in what is kept.
+        let gray: Vec<u8> = (0..SIDE * SIDE)
+            .map(|i| (100.0 + 50.0 * (std::f64::consts::PI * (2 * (i % SIDE) + 1) as f64 / 64.0).cos()).round() as u8)
+            .collect();
+        let c = transform(&gray);
+        let pixels: f64 = gray.iter().map(|&v| f64::from(v).powi(2)).sum();
+        let kept: f64 = c.iter().flatten().map(|v| v * v).sum();
+        assert!((pixels - kept).abs() < 1e-3 * pixels);
+        assert!((c[0][1] - 50.0 * 512f64.sqrt()).abs() < 20.0 && c[1][0].abs() < 1e-6);
+    }
+
+    #[test]
+    fn an_even_picture_is_flat_and_text_round_trips() {
+        assert!(Look::measure(&[200; 40 * 30], [30, 40, 1]).flat);
+        let look = Look::measure(&smooth(3), [SIDE, SIDE, 1]);
+        assert!(!look.flat);
+        let text = serde_json::to_string(&look).unwrap();
+        assert_eq!(serde_json::from_str::<Look>(&text).unwrap(), look);
+        assert!(Fingerprint::try_from("12".to_string()).is_err());
+    }
+}
