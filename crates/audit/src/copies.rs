@@ -29,7 +29,11 @@ pub fn anonymised_copy(from: &Path, to: &Path, regions: &[Rectangle]) -> Result<
     let encode: fn(&images::Image) -> Vec<u8> = match ending.as_str() {
         "jpg" | "jpeg" => |image| images::encode_jpeg(image, 95),
         "png" => images::encode_png,
-        _ => return Err(fail(ImageError::UnknownFormat { found: format!("the name {} for the copy; end it in .png or .jpg", to.display()) })),
+        _ => {
+            return Err(fail(ImageError::UnknownFormat {
+                found: format!("the name {} for the copy; end it in .png or .jpg", to.display()),
+            }));
+        }
     };
     let image = images::open(from, &DecodeOptions::default()).map_err(fail)?;
     write_new(to, &encode(&image.blur_regions(regions)))

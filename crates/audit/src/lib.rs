@@ -12,6 +12,7 @@ mod copies;
 pub mod duplicates;
 mod error;
 mod finding;
+pub mod index;
 mod input_error;
 pub mod labels;
 mod neighbours;

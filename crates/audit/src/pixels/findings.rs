@@ -27,7 +27,8 @@ pub struct Thresholds {
     /// noise hides detail that a person would use. Fine texture (cloth, gravel) counts as noise.
     pub noise: f64,
     /// JPEG damage above this ratio of the steps across block borders to those inside (after Wang, Sheikh and Bovik 2002). Nothing is
-    /// published; 2 is passed by photographs saved at a quality of about 10.
+    /// published; of 30 pictures each of ELPV and textile all pass 1.85 when saved at a quality of 10, none at 50, and the files as they are
+    /// have 0.93 to 1.07.
     pub blockiness: f64,
     /// Low resolution where the shorter side has fewer pixels than this: the input of the network. 0 checks nothing.
     pub input_side: usize,
@@ -46,7 +47,7 @@ impl Default for Thresholds {
             blurry: 0.29,
             odd_size_iqr: 3.0,
             noise: 0.08,
-            blockiness: 2.0,
+            blockiness: 1.85,
             input_side: 0,
             max_prevalence: 0.5,
         }

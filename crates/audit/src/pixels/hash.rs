@@ -2,6 +2,7 @@
 
 use std::sync::OnceLock;
 
+use images::Image;
 use serde::{Deserialize, Serialize};
 
 use super::pillow::{self, Filter};
@@ -78,8 +79,7 @@ pub struct Fingerprint(Box<[i8]>);
 impl Look {
     /// `bytes` are `[height, width, channels]`.
     pub(crate) fn measure(bytes: &[u8], shape: [usize; 3]) -> Look {
-        let reduced = pillow::luma(pillow::resize(bytes, shape, [SIDE, SIDE], Filter::Lanczos), shape[2]);
-        let coefficients = transform(&reduced);
+        let coefficients = transform(&reduced(bytes, shape));
         let energy: f64 = coefficients.iter().flatten().map(|c| c * c).sum::<f64>() - coefficients[0][0].powi(2);
         let hashes = std::array::from_fn(|i| hash(&coefficients, Symmetry(i as u8)));
         // Parseval: the energy without the mean is the variance times the number of pixels.
@@ -90,6 +90,17 @@ impl Look {
     pub fn phash(&self) -> u64 {
         self.hashes[0]
     }
+}
+
+/// imagededup's 64-bit pHash of a picture, alone.
+pub fn phash(image: &Image) -> u64 {
+    let shape = [image.height(), image.width(), image.channels()];
+    hash(&transform(&reduced(&pillow::bytes(image), shape)), Symmetry::SAME)
+}
+
+/// 32×32 by Lanczos, then grey.
+fn reduced(bytes: &[u8], shape: [usize; 3]) -> Vec<u8> {
+    pillow::luma(pillow::resize(bytes, shape, [SIDE, SIDE], Filter::Lanczos), shape[2])
 }
 
 impl Fingerprint {

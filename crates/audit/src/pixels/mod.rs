@@ -22,9 +22,9 @@ use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
 pub use findings::{Thresholds, pixel_findings};
-pub use hash::{Fingerprint, Look, Symmetry};
+pub use hash::{Fingerprint, Look, Symmetry, phash};
 pub use metadata::{Private, PrivateKind};
-pub use properties::Properties;
+pub use properties::{Properties, suspects};
 pub use quality::Quality;
 pub use scores::{QualityScores, quality_scores};
 

@@ -3,7 +3,9 @@
 use images::Image;
 use serde::{Deserialize, Serialize};
 
+use super::PixelTable;
 use super::quality::Histograms;
+use crate::spurious::{Property, Values};
 
 /// Plain properties of one picture. Brightness and colours are in `0..=1`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -88,6 +90,30 @@ impl Properties {
     }
 }
 
+/// The properties of some samples as suspects for [`crate::spurious::spurious`]: those that every one of them has and that differ.
+/// Samples that could not be read have none; leave them out.
+pub fn suspects(table: &PixelTable, samples: &[usize]) -> Vec<Property> {
+    let rows: Vec<&Properties> = samples.iter().filter_map(|&i| table.get(i)).map(|m| &m.properties).collect();
+    let numbers: Vec<_> = rows.iter().map(|p| p.numbers()).collect();
+    let categories: Vec<_> = rows.iter().map(|p| p.categories()).collect();
+    let Some((first_numbers, first_categories)) = numbers.first().zip(categories.first()) else { return Vec::new() };
+    let mut suspects = Vec::new();
+    for (column, (name, _)) in first_numbers.iter().enumerate() {
+        let values: Option<Vec<f64>> = numbers.iter().map(|row| row[column].1).collect();
+        if let Some(values) = values.filter(|v| v.iter().any(|x| *x != v[0])) {
+            suspects.push(Property { name: (*name).into(), values: Values::Numeric(values) });
+        }
+    }
+    for (column, (name, _)) in first_categories.iter().enumerate() {
+        // A picture without metadata is of a kind of its own.
+        let values: Vec<String> = categories.iter().map(|row| row[column].1.clone().unwrap_or_default()).collect();
+        if values.iter().any(|v| *v != values[0]) {
+            suspects.push(Property { name: (*name).into(), values: Values::Categorical(values) });
+        }
+    }
+    suspects
+}
+
 /// Mean and standard deviation of values given by their counts, in `0..=1`.
 pub(crate) fn moments(counts: &[u32; 256]) -> [f64; 2] {
     let sum = |f: &dyn Fn(f64) -> f64| counts.iter().enumerate().map(|(v, &c)| f64::from(c) * f(v as f64 / 255.0)).sum::<f64>();
@@ -148,31 +174,41 @@ pub(crate) fn format(bytes: &[u8]) -> Option<&'static str> {
     })
 }
 
-/// The quality setting whose scaling of the standard luminance table comes nearest to the file's own (IJG: scale = 5000 / q below 50,
-/// 200 − 2 q from there), by the sum of the table. `None` without a JPEG's first quantisation table.
+/// Table K.1 of ITU-T T.81, the luminance table that encoders scale.
+const STANDARD: [u32; 64] = [
+    16, 11, 10, 16, 24, 40, 51, 61, 12, 12, 14, 19, 26, 58, 60, 55, 14, 13, 16, 24, 40, 57, 69, 56, 14, 17, 22, 29, 51, 87, 80, 62, 18, 22,
+    37, 56, 68, 109, 103, 77, 24, 35, 55, 64, 81, 104, 113, 92, 49, 64, 78, 87, 103, 121, 120, 101, 72, 92, 95, 98, 112, 100, 103, 99,
+];
+
+/// The quality setting whose scaling of the standard luminance table has the sum nearest to the file's own table (IJG: 5000 / q per cent
+/// below 50, 200 − 2 q from there, each value in `1..=255`). `None` without a JPEG's first quantisation table.
 pub(crate) fn jpeg_quality(bytes: &[u8]) -> Option<u8> {
-    /// Sum of the 64 values of table K.1 of ITU-T T.81.
-    const STANDARD: f64 = 3688.0;
+    let found = first_table_sum(bytes)?;
+    let sum = |quality: u32| -> u32 {
+        let scale = if quality < 50 { 5000 / quality } else { 200 - 2 * quality };
+        STANDARD.iter().map(|v| ((v * scale + 50) / 100).clamp(1, 255)).sum()
+    };
+    (1..=100u32).min_by_key(|&quality| sum(quality).abs_diff(found)).map(|quality| quality as u8)
+}
+
+/// Sum of the 64 values of the first quantisation table of a JPEG file.
+fn first_table_sum(bytes: &[u8]) -> Option<u32> {
     if !matches!(bytes, [0xff, 0xd8, 0xff, ..]) {
         return None;
     }
     let mut at = 2;
     loop {
         let (&[0xff, marker], &[high, low]) = (bytes.get(at..at + 2)?, bytes.get(at + 2..at + 4)?) else { return None };
-        let length = usize::from(u16::from_be_bytes([high, low]));
         match marker {
             0xdb => {
                 let (precision, table) = (bytes.get(at + 4)? >> 4, bytes.get(at + 5..)?);
-                let sum: u32 = match precision {
+                return Some(match precision {
                     0 => table.get(..64)?.iter().map(|&v| u32::from(v)).sum(),
                     _ => table.get(..128)?.chunks_exact(2).map(|v| u32::from(u16::from_be_bytes([v[0], v[1]]))).sum(),
-                };
-                let scale = f64::from(sum) / STANDARD * 100.0;
-                let quality = if scale > 100.0 { 5000.0 / scale } else { (200.0 - scale) / 2.0 };
-                return Some(quality.round().clamp(1.0, 100.0) as u8);
+                });
             }
             0xda | 0xd9 => return None,
-            _ => at += 2 + length.max(2),
+            _ => at += 2 + usize::from(u16::from_be_bytes([high, low])).max(2),
         }
     }
 }
