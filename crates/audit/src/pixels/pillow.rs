@@ -1,6 +1,7 @@
 //! Pillow's 8-bit resampling, bit for bit: the scores and hashes that other tools publish are defined on its output.
 //!
 //! Source: Pillow, `src/libImaging/Resample.c`: coefficients of 22 bits, a horizontal pass, rounding to 8 bits, a vertical pass.
+//! (Pillow 13 takes some tall pictures the other way round; here rows come first always, as up to Pillow 12.)
 //! `images::Image::resize` uses faster arithmetic that differs by one grey level here and there, which is enough to turn a hash bit.
 
 use images::{Image, Pixels};
