@@ -152,6 +152,20 @@ fn no_errors_are_expected_where_the_labels_are_the_predictions() {
 }
 
 #[test]
+fn the_least_plausible_label_is_the_likeliest_error_even_where_the_joint_counts_none() {
+    let labels: Vec<usize> = (0..400).map(|i| i % 4).collect();
+    let own = |i: usize| if i == 17 { 0.3 } else { 0.9 + 0.0002 * i as f64 };
+    let p: Vec<f64> = (0..400).flat_map(|i| (0..4).map(move |k| if k == i % 4 { own(i) } else { (1.0 - own(i)) / 3.0 })).collect();
+    let data = Labelled::new(&labels, &p, 4).unwrap();
+    let joint = ConfidentJoint::of(&data);
+    assert_eq!(joint.implied_errors(400), 0);
+    let errors = estimate(&data, &joint, &ErrorsOptions::default()).unwrap();
+    let most = (0..400).max_by(|&a, &b| errors.probability[a].total_cmp(&errors.probability[b])).unwrap();
+    assert_eq!(most, 17);
+    assert!(errors.probability.iter().all(|p| *p > 0.0));
+}
+
+#[test]
 fn the_queue_names_what_to_change() {
     let labels = [0, 0, 0, 1, 1, 1];
     let p = [0.9, 0.1, 0.95, 0.05, 0.02, 0.98, 0.1, 0.9, 0.1, 0.9, 0.3, 0.7];

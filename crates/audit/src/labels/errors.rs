@@ -5,7 +5,7 @@ use rand_chacha::ChaCha8Rng;
 use rayon::prelude::*;
 
 use super::joint::{confident_class, threshold};
-use super::{ConfidentJoint, Labelled, NoiseModel, TOLERANCE, argmax, noise_model};
+use super::{ConfidentJoint, Labelled, TOLERANCE, argmax};
 use crate::{InputError, quantile};
 
 /// Settings of [`estimate`].
@@ -78,7 +78,8 @@ impl Errors {
 /// Estimates the number of wrong labels.
 ///
 /// The error probability of a sample follows from Bayes' rule: `P(true = j | x, given = i) ∝ P(given = i | true = j) · P(true = j | x)`, with
-/// the noise of the calibrated joint. `P(true | x)` is the out-of-fold probability, first scaled by a temperature to fit the given labels
+/// the noise of the calibrated joint and one wrong label more in each class (spread over the other classes): where the joint counts none, the
+/// least plausible labels still come first. `P(true | x)` is the out-of-fold probability, first scaled by a temperature to fit the given labels
 /// (Guo et al. 2017), then freed from the noise that a model learns from noisy labels (expectation maximisation for a mixture with known
 /// components: Richardson 1972, Lucy 1974).
 ///
@@ -88,7 +89,7 @@ pub fn estimate(data: &Labelled<'_>, joint: &ConfidentJoint, options: &ErrorsOpt
     if data.is_empty() {
         return Err(InputError::TooFew { what: "labelled samples", least: 1, found: 0 });
     }
-    let noise = noise_model(data, joint);
+    let noise = smoothed(joint);
     let temperature = temperature(data);
     let of = |sample| error_probability(data.label(sample), data.row(sample), temperature, &noise);
     let probability: Vec<f64> = (0..data.len()).into_par_iter().map(of).collect();
@@ -107,6 +108,20 @@ pub fn estimate(data: &Labelled<'_>, joint: &ConfidentJoint, options: &ErrorsOpt
         expected_ci95: interval(draws.iter().map(|d| d.1).collect(), expected),
         probability,
     })
+}
+
+/// `P(given | true)`, `[given, true]`.
+struct Noise {
+    classes: usize,
+    rates: Vec<f64>,
+}
+
+fn smoothed(joint: &ConfidentJoint) -> Noise {
+    let classes = joint.classes;
+    let one = 1.0 / (classes as f64 - 1.0);
+    let count = |given: usize, truth: usize| joint.count(given, truth) as f64 + if given == truth { 0.0 } else { one };
+    let totals: Vec<f64> = (0..classes).map(|truth| (0..classes).map(|given| count(given, truth)).sum()).collect();
+    Noise { classes, rates: (0..classes * classes).map(|i| count(i / classes, i % classes) / totals[i % classes]).collect() }
 }
 
 /// Weighted number of samples that confidently are, and are predicted to be, of another class than given.
@@ -183,9 +198,9 @@ fn scaled(row: &[f64], t: f64) -> Vec<f64> {
 }
 
 /// Probability that the label is wrong.
-fn error_probability(given: usize, row: &[f64], temperature: f64, noise: &NoiseModel) -> f64 {
+fn error_probability(given: usize, row: &[f64], temperature: f64, noise: &Noise) -> f64 {
     let truth = unmixed(&scaled(row, temperature), noise);
-    let joint = |j: usize| noise.noise[given * noise.classes + j] * truth[j];
+    let joint = |j: usize| noise.rates[given * noise.classes + j] * truth[j];
     let total: f64 = (0..noise.classes).map(joint).sum();
     if total > 0.0 { (1.0 - joint(given) / total).clamp(0.0, 1.0) } else { 1.0 }
 }
@@ -195,18 +210,18 @@ const STEPS: usize = 10;
 
 /// The distribution over true classes which, passed through the noise, gives `observed`: a fixed number of steps of expectation maximisation,
 /// from the observed distribution itself.
-fn unmixed(observed: &[f64], noise: &NoiseModel) -> Vec<f64> {
+fn unmixed(observed: &[f64], noise: &Noise) -> Vec<f64> {
     let classes = noise.classes;
     let mut truth = observed.to_vec();
     for _ in 0..STEPS {
         let ratio: Vec<f64> = (0..classes)
             .map(|given| {
-                let mixed: f64 = noise.noise[given * classes..(given + 1) * classes].iter().zip(&truth).map(|(t, q)| t * q).sum();
+                let mixed: f64 = noise.rates[given * classes..(given + 1) * classes].iter().zip(&truth).map(|(t, q)| t * q).sum();
                 if mixed > 0.0 { observed[given] / mixed } else { 0.0 }
             })
             .collect();
         for (j, q) in truth.iter_mut().enumerate() {
-            *q *= (0..classes).map(|given| noise.noise[given * classes + j] * ratio[given]).sum::<f64>();
+            *q *= (0..classes).map(|given| noise.rates[given * classes + j] * ratio[given]).sum::<f64>();
         }
     }
     truth

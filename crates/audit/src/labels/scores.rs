@@ -11,7 +11,8 @@ pub enum LabelScore {
     SelfConfidence,
     /// `(p[y] - max over k ≠ y of p[k] + 1) / 2`.
     NormalizedMargin,
-    /// `log(x + 1) / x` with `x = (H(p) / log K) / p[y]`, the normalised entropy over the self-confidence.
+    /// `log(x + 1) / x` with `x = (H(p) / log K) / p[y]`, the normalised entropy over the self-confidence. As cleanlab bounds `x` below by 1e-6 in
+    /// the divisor alone, a perfectly sure and right prediction scores near 0: not for sharp models.
     ConfidenceWeightedEntropy,
 }
 
