@@ -11,7 +11,7 @@ use crate::{InputError, quantile};
 /// Settings of [`estimate`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ErrorsOptions {
-    /// Bootstrap replicates of the interval.
+    /// Bootstrap replicates of the interval; fewer, but 20 at least, where samples times classes times replicates exceed 2e10.
     pub replicates: usize,
     /// Seed of the bootstrap.
     pub seed: u64,
@@ -22,6 +22,9 @@ impl Default for ErrorsOptions {
         Self { replicates: 200, seed: 0 }
     }
 }
+
+/// Probabilities that all replicates together may visit.
+const REPLICATED: usize = 20_000_000_000;
 
 /// How many labels are wrong.
 #[derive(Debug, Clone, PartialEq)]
@@ -100,7 +103,8 @@ pub fn estimate(data: &Labelled<'_>, joint: &ConfidentJoint, options: &ErrorsOpt
         let sum: f64 = probability.iter().zip(&weights).map(|(p, &w)| p * f64::from(w)).sum();
         (confident_errors(data, &weighted_thresholds(data, &weights), &weights) as f64, sum)
     };
-    let draws: Vec<(f64, f64)> = (0..options.replicates).into_par_iter().map(replicate).collect();
+    let afforded = (REPLICATED / (data.len() * data.classes())).max(20);
+    let draws: Vec<(f64, f64)> = (0..options.replicates.min(afforded)).into_par_iter().map(replicate).collect();
     Ok(Errors {
         confident,
         confident_ci95: interval(draws.iter().map(|d| d.0).collect(), confident as f64),
@@ -197,31 +201,52 @@ fn scaled(row: &[f64], t: f64) -> Vec<f64> {
     exp.into_iter().map(|v| v / sum).collect()
 }
 
+/// Classes that [`error_probability`] looks at, at most: those a sample could be; its cost grows with their square.
+const LIKELY: usize = 32;
+
 /// Probability that the label is wrong.
 fn error_probability(given: usize, row: &[f64], temperature: f64, noise: &Noise) -> f64 {
-    let truth = unmixed(&scaled(row, temperature), noise);
-    let joint = |j: usize| noise.rates[given * noise.classes + j] * truth[j];
-    let total: f64 = (0..noise.classes).map(joint).sum();
-    if total > 0.0 { (1.0 - joint(given) / total).clamp(0.0, 1.0) } else { 1.0 }
+    let scaled = scaled(row, temperature);
+    let classes = likely(given, &scaled);
+    let own = classes.iter().position(|&k| k == given).unwrap_or(0);
+    let rate = |given: usize, truth: usize| noise.rates[classes[given] * noise.classes + classes[truth]];
+    let rates: Vec<f64> = (0..classes.len() * classes.len()).map(|i| rate(i / classes.len(), i % classes.len())).collect();
+    let observed: Vec<f64> = classes.iter().map(|&k| scaled[k]).collect();
+    let truth = unmixed(&observed, &rates);
+    let joint = |j: usize| rates[own * classes.len() + j] * truth[j];
+    let total: f64 = (0..classes.len()).map(joint).sum();
+    if total > 0.0 { (1.0 - joint(own) / total).clamp(0.0, 1.0) } else { 1.0 }
+}
+
+/// The most probable classes, the given one always among them, in rising order.
+fn likely(given: usize, p: &[f64]) -> Vec<usize> {
+    let mut classes: Vec<usize> = (0..p.len()).collect();
+    if classes.len() > LIKELY {
+        let rank = |k: usize| if k == given { f64::INFINITY } else { p[k] };
+        classes.select_nth_unstable_by(LIKELY - 1, |&a, &b| rank(b).total_cmp(&rank(a)).then(a.cmp(&b)));
+        classes.truncate(LIKELY);
+        classes.sort_unstable();
+    }
+    classes
 }
 
 /// Steps of [`unmixed`].
 const STEPS: usize = 10;
 
-/// The distribution over true classes which, passed through the noise, gives `observed`: a fixed number of steps of expectation maximisation,
-/// from the observed distribution itself.
-fn unmixed(observed: &[f64], noise: &Noise) -> Vec<f64> {
-    let classes = noise.classes;
+/// The distribution over true classes which, passed through the noise `rates` `[given, true]`, gives `observed`: a fixed number of steps of
+/// expectation maximisation, from the observed distribution itself.
+fn unmixed(observed: &[f64], rates: &[f64]) -> Vec<f64> {
+    let classes = observed.len();
     let mut truth = observed.to_vec();
     for _ in 0..STEPS {
         let ratio: Vec<f64> = (0..classes)
             .map(|given| {
-                let mixed: f64 = noise.rates[given * classes..(given + 1) * classes].iter().zip(&truth).map(|(t, q)| t * q).sum();
+                let mixed: f64 = rates[given * classes..(given + 1) * classes].iter().zip(&truth).map(|(t, q)| t * q).sum();
                 if mixed > 0.0 { observed[given] / mixed } else { 0.0 }
             })
             .collect();
         for (j, q) in truth.iter_mut().enumerate() {
-            *q *= (0..classes).map(|given| noise.rates[given * classes + j] * ratio[given]).sum::<f64>();
+            *q *= (0..classes).map(|given| rates[given * classes + j] * ratio[given]).sum::<f64>();
         }
     }
     truth
