@@ -165,8 +165,8 @@ fn report(name: &str, found: &Duplicates, originals: usize, copies: &[(usize, us
     let explained = with_copy.iter().filter(|(a, b)| source(*a) != source(*b) && known(source(*a), source(*b))).count();
     let own = pairs.len() - with_copy.len();
     let recall: Vec<String> =
-        KINDS.iter().enumerate().map(|(k, name)| format!("{name} {:.3}", f64::from(hit[k]) / f64::from(all[k].max(1)))).collect();
-    let total = f64::from(hit.iter().sum::<i32>()) / copies.len().max(1) as f64;
+        KINDS.iter().enumerate().map(|(k, name)| format!("{name} {:.3}", hit[k] as f64 / all[k].max(1) as f64)).collect();
+    let total = hit.iter().sum::<usize>() as f64 / copies.len().max(1) as f64;
     let strict = right as f64 / with_copy.len().max(1) as f64;
     let beyond = right as f64 / (with_copy.len() - explained).max(1) as f64;
     println!(

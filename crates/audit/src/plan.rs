@@ -106,7 +106,7 @@ impl Plan {
                 Verdict::Relabel(label) => ("relabel", label.as_str()),
                 Verdict::Drop => ("drop", ""),
             };
-            let check = check.map_or(String::new(), |c| check_name(c));
+            let check = check.map_or(String::new(), check_name);
             rows.push([content, &check, verdict, label, &decision.id, &decision.note].map(String::from).to_vec());
         }
         csv_text(&rows)

@@ -160,7 +160,7 @@ impl FeatureIndex {
                 pairs.extend(near.into_iter().filter(|&(j, cosine)| j != i && cosine >= least).map(|(j, c)| (i.min(j), i.max(j), c)));
             }
         }
-        pairs.sort_by(|a, b| (a.0, a.1).cmp(&(b.0, b.1)));
+        pairs.sort_by_key(|pair| (pair.0, pair.1));
         pairs.dedup_by_key(|p| (p.0, p.1));
         pairs
     }

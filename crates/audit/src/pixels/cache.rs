@@ -96,8 +96,11 @@ fn line(id: &str, stamp: &Stamp, measured: &Measured) -> std::io::Result<Vec<u8>
     Ok(text)
 }
 
+/// What is known of each sample, by id.
+type Known = HashMap<String, (Stamp, Measured)>;
+
 /// The records, and the number of lines.
-fn read(path: &Path) -> std::io::Result<(HashMap<String, (Stamp, Measured)>, usize)> {
+fn read(path: &Path) -> std::io::Result<(Known, usize)> {
     let mut known = HashMap::new();
     let mut lines = 0;
     let file = match File::open(path) {

@@ -103,7 +103,7 @@ fn gray_percentiles(counts: &[u32; 256], n: usize) -> [f64; 2] {
 fn color_percentiles(bytes: &[u8]) -> [f64; 2] {
     const SHIFT: u32 = 14;
     let square = |p: &[u8]| 241 * u32::from(p[0]).pow(2) + 691 * u32::from(p[1]).pow(2) + 68 * u32::from(p[2]).pow(2);
-    let mut bins = vec![0u32; (1000 * 255 * 255 >> SHIFT) as usize + 1];
+    let mut bins = vec![0u32; ((1000 * 255 * 255) >> SHIFT) as usize + 1];
     for pixel in bytes.chunks_exact(3) {
         bins[(square(pixel) >> SHIFT) as usize] += 1;
     }

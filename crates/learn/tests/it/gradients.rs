@@ -69,7 +69,8 @@ fn of_convolutions() {
 fn of_norms_and_smooth_activations() {
     on_map(|b, x| b.batch_norm("bn", x, 1e-3));
     on_map(|b, x| b.layer_norm("ln", x, 1e-3));
-    for kind in [Activation::Gelu, Activation::Silu, Activation::HardSwish, Activation::HardSigmoid, Activation::Sigmoid, Activation::Tanh] {
+    for kind in [Activation::Gelu, Activation::Silu, Activation::HardSwish, Activation::HardSigmoid, Activation::Sigmoid, Activation::Tanh]
+    {
         on_map(|b, x| b.activation("a", x, kind));
     }
     on_map(|b, x| {
