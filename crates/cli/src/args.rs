@@ -25,6 +25,8 @@ FIELDMARK_CACHE is the folder for what is fetched and computed (default: the use
 pub enum Command {
     /// Bring a public data set or published weights into the cache
     Fetch(Fetch),
+    /// Find what is wrong with a data set, and act on a review
+    Audit(Audit),
     /// Learn a classifier: split, train, judge, report
     Train(Train),
     /// Judge a model on a data set
@@ -323,6 +325,57 @@ fn positive(text: &str) -> Result<usize, String> {
         Ok(0) | Err(_) => Err("expected a whole number from 1".into()),
         Ok(number) => Ok(number),
     }
+}
+
+#[derive(Debug, ClapArgs)]
+#[command(after_help = "Examples:
+  fieldmark audit photos/ --out runs/audit
+  fieldmark audit photos/ --json --fail-on leak,label>0.02
+  fieldmark audit photos/ --self-test
+  fieldmark audit photos/ --apply plan.csv --compare
+
+The report is a page on which findings are reviewed with the keyboard; it exports plan.csv. No image is ever changed or deleted.")]
+pub struct Audit {
+    /// The data set
+    pub data: String,
+    /// The folder for the report and the findings [default: runs/DATA-audit-1, -2, …]
+    #[arg(long, value_name = "DIR")]
+    pub out: Option<PathBuf>,
+    /// The network whose features are compared [default: efficientnet_lite0]
+    #[arg(long, value_name = "NAME")]
+    pub model: Option<String>,
+    /// Folds of the probe that judges labels
+    #[arg(long, value_name = "K", default_value_t = 5, value_parser = positive)]
+    pub folds: usize,
+    /// Decides folds, permutations and the bootstrap
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    pub seed: u64,
+    /// Set one threshold of the pixel checks, as in dark=0.2 (repeatable)
+    #[arg(long, value_name = "CHECK=VALUE")]
+    pub set: Vec<String>,
+    /// Exit with 1 where a check finds anything, or more than a share: leak,label>0.02
+    #[arg(long, value_name = "CHECKS")]
+    pub fail_on: Option<String>,
+    /// Leave out what this plan of an earlier review settles
+    #[arg(long, value_name = "PLAN")]
+    pub plan: Option<PathBuf>,
+    /// Write the manifest that a reviewed plan makes of the data set
+    #[arg(long, value_name = "PLAN", conflicts_with_all = ["plan", "self_test"])]
+    pub apply: Option<PathBuf>,
+    /// The new manifest [default: reviewed.csv in the data set's folder]
+    #[arg(long, value_name = "FILE", requires = "apply")]
+    pub manifest: Option<PathBuf>,
+    /// Train a probe before and after the plan and give the gain with its interval
+    #[arg(long, requires = "apply")]
+    pub compare: bool,
+    /// Inject faults into a copy in memory and report what each check finds of them
+    #[arg(long)]
+    pub self_test: bool,
+    /// One JSON object a line: id, path, check, score, given, suggested, group, detail
+    #[arg(long)]
+    pub json: bool,
+    #[command(flatten)]
+    pub data_args: DataArgs,
 }
 
 #[derive(Debug, ClapArgs)]

@@ -1,6 +1,7 @@
 //! The `fieldmark` command.
 
 mod args;
+mod audit_page;
 mod commands;
 mod failure;
 mod open;

@@ -77,6 +77,12 @@ pub enum LearnError {
     /// From the data set.
     #[error(transparent)]
     Dataset(#[from] data::DataError),
+    /// From an audit.
+    #[error(transparent)]
+    Audit(Box<audit::AuditError>),
+    /// From the checks of an audit.
+    #[error(transparent)]
+    AuditInput(#[from] audit::InputError),
     /// From a graph's structure.
     #[error(transparent)]
     Graph(#[from] graph::GraphError),
@@ -91,5 +97,11 @@ fn cure(error: &std::io::Error) -> &'static str {
         ErrorKind::PermissionDenied | ErrorKind::ReadOnlyFilesystem => "; choose a folder that you may write to",
         ErrorKind::NotADirectory | ErrorKind::AlreadyExists => "; a file is in the place of a folder: choose another folder",
         _ => "",
+    }
+}
+
+impl From<audit::AuditError> for LearnError {
+    fn from(error: audit::AuditError) -> Self {
+        Self::Audit(Box::new(error))
     }
 }

@@ -1,11 +1,13 @@
 //! Whatever changes weights: fitting, probes, fine-tuning, recipes and run folders.
 
+mod audited;
 mod backbone;
 mod device;
 mod error;
 pub mod features;
 pub mod find_lr;
 pub mod fit;
+mod gain;
 pub mod logistic;
 pub mod network;
 pub mod optim;
@@ -20,11 +22,13 @@ mod screen;
 mod tensorboard;
 mod train;
 
+pub use audited::{AuditOptions, Audited, audit};
 pub use backbone::{Backbone, Look};
 pub use device::DeviceKind;
 pub use error::LearnError;
 pub use find_lr::{LrRange, find_lr};
 pub use fit::{FitEvent, FitOptions, FitOutcome, FitTask, Fitted, fit};
+pub use gain::{Gain, SelfTest, audit_self_test, gain};
 pub use network::Network;
 pub use out_of_fold::OutOfFold;
 pub use plan::Plan;

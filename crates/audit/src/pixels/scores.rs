@@ -18,7 +18,7 @@ pub struct QualityScores {
     /// 0 for files with one channel, otherwise 1.
     pub greyscale: f64,
     /// 1 − the distance of √(width · height) from the middle of the usual range over the length of that range; below
-    /// [`SizeRange::threshold`] outside the range.
+    /// `SizeRange::threshold` outside the range.
     pub odd_size: f64,
 }
 

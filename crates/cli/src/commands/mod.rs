@@ -1,5 +1,6 @@
 //! One file a subcommand.
 
+mod audit;
 mod augment_preview;
 mod benchmark;
 mod evaluate;
@@ -23,6 +24,7 @@ pub fn run(args: Args) -> Result<()> {
         Command::Evaluate(args) => evaluate::run(&args),
         Command::Predict(args) => predict::run(&args),
         Command::Info(args) => info::run(&args),
+        Command::Audit(args) => audit::run(&args),
         Command::AugmentPreview(args) => augment_preview::run(&args),
         Command::Benchmark(args) => benchmark::run(&args),
         Command::Export(args) => export::run(&args),

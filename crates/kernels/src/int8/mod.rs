@@ -1,7 +1,7 @@
 //! int8: maps of `u8` with a scale and a zero point, weights of `i8` with a scale for each output channel, sums of `i32`.
 //!
 //! A value is `scale * (q - zero)`. Results are the same bits on every instruction set: sums are exact, and what becomes of them is a fixed
-//! sequence of roundings in f32 ([`requantize`]).
+//! sequence of roundings in f32 (`requantize`).
 
 mod depthwise;
 mod isa;

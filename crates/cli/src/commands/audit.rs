@@ -1,0 +1,200 @@
+//! `fieldmark audit`.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::sync::Arc;
+
+use anyhow::{Context, Result, bail};
+use audit::{Check, Finding, Gate, Plan};
+use data::{Dataset, OpenOptions, Source};
+use learn::{AuditOptions, Audited, LearnError, Recipe};
+use serde::Serialize;
+
+use crate::args;
+use crate::audit_page;
+use crate::failure::Usage;
+use crate::open;
+use crate::output;
+use crate::terminal::{STOP, Talk, stop_on_interrupt};
+
+pub fn run(args: &args::Audit) -> Result<()> {
+    let gate = args.fail_on.as_deref().map(str::parse::<Gate>).transpose().map_err(|error| Usage(format!("--fail-on: {error}")))?;
+    let dataset = open::training_data(&args.data, &args.data_args, false)?;
+    let options = options(args)?;
+    stop_on_interrupt();
+    if args.self_test {
+        return self_test(args, &dataset, &options);
+    }
+    let mut audited = audited(args.json, |talk| learn::audit(&dataset, &options, talk, &STOP))?;
+    if let Some(file) = &args.apply {
+        return apply(args, &dataset, &audited, &options, file);
+    }
+    if let Some(file) = &args.plan {
+        audited.findings = Plan::read(file)?.open_findings(std::mem::take(&mut audited.findings), &audited.pixels);
+    }
+    audited.notes.iter().for_each(|note| eprintln!("note: {note}"));
+    let out = args.out.clone().unwrap_or_else(|| open::fresh_folder(&format!("runs/{}-audit", open::short_name(&args.data))));
+    std::fs::create_dir_all(&out).with_context(|| format!("cannot make the folder {}", out.display()))?;
+    let lines = lines(&dataset, &audited)?;
+    output::file(&out.join("findings.jsonl"), &lines)?;
+    output::file(&out.join("report.html"), audit_page::page(&dataset, &audited, &options, &out))?;
+    if args.json {
+        output::line(lines.trim_end())?
+    } else {
+        print_summary(args, &dataset, &audited, &out)?
+    }
+    match gate.and_then(|gate| gate.broken(&audited.findings, dataset.len())) {
+        Some(reason) => bail!("{reason}"),
+        None => Ok(()),
+    }
+}
+
+/// Runs a long piece of work with progress on stderr.
+fn audited<T>(quiet: bool, work: impl FnOnce(&Talk) -> Result<T, LearnError>) -> Result<T> {
+    let talk = Talk::new(quiet);
+    let result = work(&talk);
+    talk.done();
+    match result {
+        Err(LearnError::Interrupted) => bail!("interrupted; what was measured is kept, and the same command goes on from there"),
+        other => Ok(other?),
+    }
+}
+
+fn options(args: &args::Audit) -> Result<AuditOptions> {
+    let mut recipe = Recipe { seed: args.seed, model: args.model.clone(), ..Recipe::default() };
+    recipe.fit.seed = args.seed;
+    let mut options =
+        AuditOptions { recipe, folds: args.folds, cache: Some(data::feature_cache::default_dir()), ..AuditOptions::default() };
+    if !args.set.is_empty() {
+        let text = args.set.join("\n");
+        options.thresholds = toml::from_str(&text).map_err(|error| Usage(format!("--set: {}", error.message())))?;
+    }
+    Ok(options)
+}
+
+/// A finding as programs read it.
+#[derive(Serialize)]
+struct Line<'a> {
+    id: Option<&'a str>,
+    path: Option<String>,
+    check: Check,
+    score: f64,
+    given: Option<&'a str>,
+    suggested: Option<&'a str>,
+    group: Option<usize>,
+    detail: &'a str,
+}
+
+/// One JSON object a line, clearest findings of each check first.
+fn lines(dataset: &Dataset, audited: &Audited) -> Result<String> {
+    let class = |k: Option<usize>| k.and_then(|k| dataset.classes.names().get(k)).map(String::as_str);
+    let mut text = String::new();
+    for finding in ordered(&audited.findings) {
+        let sample = finding.sample.map(|i| &dataset.samples[i]);
+        let path = sample.and_then(|s| match &s.source {
+            Source::File(path) => Some(path.display().to_string()),
+            Source::Idx { .. } | Source::Memory(_) => None,
+        });
+        let Finding { check, score, group, .. } = *finding;
+        let (given, suggested) = (class(finding.given), class(finding.suggested));
+        let line = Line { id: sample.map(|s| s.id.as_str()), path, check, score, given, suggested, group, detail: &finding.detail };
+        text.push_str(&serde_json::to_string(&line)?);
+        text.push('\n');
+    }
+    Ok(text)
+}
+
+fn ordered(findings: &[Finding]) -> Vec<&Finding> {
+    let place = |check: Check| Check::ALL.iter().position(|c| *c == check);
+    let mut list: Vec<&Finding> = findings.iter().collect();
+    list.sort_by(|a, b| place(a.check).cmp(&place(b.check)).then(b.score.total_cmp(&a.score)).then(a.sample.cmp(&b.sample)));
+    list
+}
+
+fn print_summary(args: &args::Audit, dataset: &Dataset, audited: &Audited, out: &Path) -> Result<()> {
+    output::line(&format!("{}: {} images, {} classes, seed {}\n", dataset.name, dataset.len(), dataset.classes.len(), args.seed))?;
+    let mut of_check: BTreeMap<Check, Vec<&Finding>> = BTreeMap::new();
+    audited.findings.iter().for_each(|f| of_check.entry(f.check).or_default().push(f));
+    let row = |check: Check| {
+        let found = of_check.get(&check)?;
+        let best = ordered(&found.iter().map(|f| (*f).clone()).collect::<Vec<_>>()).first().map(|f| {
+            let id = f.sample.map_or(String::new(), |i| format!("{}: ", dataset.samples[i].id));
+            format!("{id}{}", f.detail)
+        });
+        Some(vec![check.title().to_string(), found.len().to_string(), best.unwrap_or_default()])
+    };
+    let rows: Vec<Vec<String>> = Check::ALL.into_iter().filter_map(row).collect();
+    if rows.is_empty() {
+        output::line("nothing found")?;
+    } else {
+        output::line(&output::table(&["check", "findings", "clearest"], &rows))?;
+    }
+    if let Some(errors) = &audited.label_errors {
+        let [low, high] = errors.expected_ci95;
+        let budget = errors.budget(50.min(dataset.len()));
+        let precision =
+            budget.map_or(String::new(), |b| format!("; of the {} most suspect, {:.0} % should be wrong", b.samples, 100.0 * b.precision));
+        output::line(&format!("\nabout {:.0} labels are wrong (95 %: {low:.0} to {high:.0}){precision}", errors.expected))?;
+    }
+    output::line(&format!("\nreport    {}\nfindings  {}", out.join("report.html").display(), out.join("findings.jsonl").display()))
+}
+
+/// Writes the manifest that a plan makes, and says what the change is worth where asked to.
+fn apply(args: &args::Audit, dataset: &Arc<Dataset>, audited: &Audited, options: &AuditOptions, plan: &Path) -> Result<()> {
+    let applied = Plan::read(plan)?.apply(dataset, &audited.pixels)?;
+    let manifest = args.manifest.clone().unwrap_or_else(|| dataset.root.join("reviewed.csv"));
+    let folder = |path: &Path| path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new(".")).canonicalize().ok();
+    if folder(&manifest) != dataset.root.canonicalize().ok() {
+        let root = dataset.root.display();
+        return Err(Usage(format!("--manifest {}: the manifest's paths are below {root}, so it belongs there", manifest.display())).into());
+    }
+    if manifest.exists() {
+        return Err(Usage(format!("{} is there already; give another name with --manifest", manifest.display())).into());
+    }
+    output::file(&manifest, &applied.manifest)?;
+    let (dropped, relabelled) = (applied.dropped.len(), applied.relabelled.len());
+    let mut value = serde_json::json!({ "manifest": manifest, "dropped": dropped, "relabelled": relabelled });
+    if !args.json {
+        output::line(&format!("{}: {dropped} dropped, {relabelled} relabelled; no image was touched", manifest.display()))?;
+    }
+    if args.compare {
+        let cleaned = Arc::new(Dataset::open_with(&manifest.display().to_string(), &OpenOptions::default())?);
+        let gain = audited_gain(args, dataset, &cleaned, options)?;
+        if !args.json {
+            let [low, high] = gain.ci95;
+            output::line(&format!(
+                "probe on {} test images, judged by the reviewed labels: accuracy {:.4} before, {:.4} after; gain {:+.4} (95 %: {low:+.4} to {high:+.4})",
+                gain.n, gain.before, gain.after, gain.gain
+            ))?;
+        }
+        value["comparison"] = serde_json::to_value(&gain)?;
+    }
+    if args.json { output::json(&value) } else { Ok(()) }
+}
+
+fn audited_gain(args: &args::Audit, dataset: &Arc<Dataset>, cleaned: &Arc<Dataset>, options: &AuditOptions) -> Result<learn::Gain> {
+    audited(args.json, |talk| learn::gain(dataset, cleaned, options, talk, &STOP))
+}
+
+/// Injects faults into a copy of the data set in memory and says how many each check finds.
+fn self_test(args: &args::Audit, dataset: &Arc<Dataset>, options: &AuditOptions) -> Result<()> {
+    let rows = audited(args.json, |talk| learn::audit_self_test(dataset, options, talk, &STOP))?;
+    if args.json {
+        return rows.iter().try_for_each(output::json);
+    }
+    let number = |value: Option<f64>| value.map_or("–".to_string(), |v| format!("{v:.3}"));
+    let cells = |r: &learn::SelfTest| {
+        vec![
+            r.fault.clone(),
+            r.check.name().to_string(),
+            r.injected.to_string(),
+            r.found.to_string(),
+            number(r.recall),
+            number(r.precision),
+        ]
+    };
+    let table: Vec<Vec<String>> = rows.iter().map(cells).collect();
+    output::line(&format!("{}: faults injected into a copy in memory, seed {}\n", dataset.name, args.seed))?;
+    output::line(&output::table(&["injected fault", "check", "injected", "found", "recall", "precision"], &table))?;
+    output::line("\nprecision counts what the check newly found and nobody injected as wrong")
+}
