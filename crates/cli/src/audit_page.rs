@@ -1,9 +1,9 @@
-//! From an audit to its page: queues, small pictures, the map.
+//! From an audit to its page: queues and small pictures.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
-use audit::{Check, MAP_NEIGHBOURS, Neighbours};
+use audit::Check;
 use data::{Dataset, Source};
 use images::{DecodeOptions, encode_jpeg};
 use learn::{AuditOptions, Audited};
@@ -16,8 +16,6 @@ use crate::page;
 const PICTURES: usize = 1500;
 const PICTURE_SIDE: usize = 160;
 const PICTURE_QUALITY: u8 = 75;
-/// Samples up to which a map is drawn.
-const MOST_ON_MAP: usize = 20_000;
 /// The columns of a plan, as [`audit::Plan`] reads them.
 const PLAN_COLUMNS: [&str; 6] = ["content", "check", "decision", "label", "id", "note"];
 
@@ -37,7 +35,7 @@ pub fn page(dataset: &Dataset, audited: &Audited, options: &AuditOptions, out: &
         hashes: (0..samples.len()).map(hash).collect(),
         files: samples.iter().map(|s| file(&s.source, out)).collect(),
         pictures: pictures(dataset, audited),
-        map: map(dataset, audited, options),
+        map: Vec::new(),
         queues: queues(audited, options),
         findings: &audited.findings,
         confused: audited.confused.iter().map(|pair| (pair.given, pair.truth, pair.samples)).collect(),
@@ -100,19 +98,6 @@ fn pictures(dataset: &Dataset, audited: &Audited) -> BTreeMap<usize, Vec<u8>> {
         Some((i, encode_jpeg(&image.thumbnail(PICTURE_SIDE), PICTURE_QUALITY)))
     };
     list.par_iter().filter_map(picture).collect()
-}
-
-fn map(dataset: &Dataset, audited: &Audited, options: &AuditOptions) -> Vec<Option<[f32; 2]>> {
-    let rows = &audited.features;
-    if rows.indices.len() > MOST_ON_MAP {
-        return Vec::new();
-    }
-    let Ok(neighbours) = Neighbours::exact(&rows.data, rows.columns, MAP_NEIGHBOURS) else { return Vec::new() };
-    let mut places = vec![None; dataset.len()];
-    for (&i, place) in rows.indices.iter().zip(audit::map(&neighbours, options.recipe.seed)) {
-        places[i] = Some(place);
-    }
-    places
 }
 
 /// The measured checks with a live threshold, and every other check that found something.
