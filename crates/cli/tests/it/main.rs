@@ -4,6 +4,7 @@
 //! Snapshots lie in `snapshots/`; after a wanted change, look at the difference and accept it with `INSTA_UPDATE=always`.
 #![allow(clippy::unwrap_used)]
 
+mod audit;
 mod bad_input;
 mod interrupt;
 mod predict;
