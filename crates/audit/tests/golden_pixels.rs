@@ -106,8 +106,8 @@ fn scores_and_hashes_are_those_of_cleanvision_and_imagededup() {
             assert_eq!(ours < threshold, flagged, "{} {check}: {ours} against {threshold}", g.name);
         }
         let look = &table.get(i).unwrap().look;
-        // The hash of an even picture is the sign of rounding errors.
-        assert_eq!(look.flat, g.kind == "flat", "{}", g.name);
+        // The hash of an even picture is the sign of rounding errors. The waves of "huge" are finer than 32 pixels a side can show: even too.
+        assert_eq!(look.flat, g.kind == "flat" || g.name == "huge", "{}", g.name);
         if !look.flat && !reordered(g) {
             assert_eq!(format!("{:016x}", look.phash()), g.phash, "{}", g.name);
         }

@@ -214,8 +214,10 @@ fn error_probability(given: usize, row: &[f64], temperature: f64, noise: &Noise)
     let observed: Vec<f64> = classes.iter().map(|&k| scaled[k]).collect();
     let truth = unmixed(&observed, &rates);
     let joint = |j: usize| rates[own * classes.len() + j] * truth[j];
-    let total: f64 = (0..classes.len()).map(joint).sum();
-    if total > 0.0 { (1.0 - joint(own) / total).clamp(0.0, 1.0) } else { 1.0 }
+    // The others are summed by themselves: one minus the own share would round small probabilities, and their order, away.
+    let others: f64 = (0..classes.len()).filter(|&j| j != own).map(joint).sum();
+    let total = others + joint(own);
+    if total > 0.0 { others / total } else { 1.0 }
 }
 
 /// The most probable classes, the given one always among them, in rising order.
