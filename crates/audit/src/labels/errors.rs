@@ -34,12 +34,12 @@ pub struct Errors {
     pub confident: usize,
     /// The percentile bootstrap interval (95 %) of `confident`.
     pub confident_ci95: [f64; 2],
-    /// The expected number: the sum of [`Self::probability`].
+    /// The expected number: what the calibrated joint has off its diagonal. Images between classes count in part, whose label is not wrong.
     pub expected: f64,
     /// The percentile bootstrap interval (95 %) of `expected`. It covers the draw of the samples, not a model that is wrong in the same way
     /// everywhere.
     pub expected_ci95: [f64; 2],
-    /// For each sample, the probability that its label is wrong.
+    /// For each sample, the probability that its label is wrong; they sum to `expected` (to a half where that is less).
     pub probability: Vec<f64>,
 }
 
@@ -84,7 +84,7 @@ impl Errors {
 /// the noise of the calibrated joint and one wrong label more in each class (spread over the other classes): where the joint counts none, the
 /// least plausible labels still come first. `P(true | x)` is the out-of-fold probability, first scaled by a temperature to fit the given labels
 /// (Guo et al. 2017), then freed from the noise that a model learns from noisy labels (expectation maximisation for a mixture with known
-/// components: Richardson 1972, Lucy 1974).
+/// components: Richardson 1972, Lucy 1974). All odds are then multiplied by the one factor that makes the probabilities sum to the expected number.
 ///
 /// # Errors
 /// No samples.
@@ -94,24 +94,38 @@ pub fn estimate(data: &Labelled<'_>, joint: &ConfidentJoint, options: &ErrorsOpt
     }
     let noise = smoothed(joint);
     let temperature = temperature(data);
-    let of = |sample| error_probability(data.label(sample), data.row(sample), temperature, &noise);
-    let probability: Vec<f64> = (0..data.len()).into_par_iter().map(of).collect();
-    let expected = probability.iter().sum();
-    let confident = confident_errors(data, &joint.thresholds, &vec![1; data.len()]);
+    let of = |sample| error_odds(data.label(sample), data.row(sample), temperature, &noise);
+    let odds: Vec<f64> = (0..data.len()).into_par_iter().map(of).collect();
+    let (confident, expected) = counted(data, &joint.thresholds, &vec![1; data.len()]);
     let replicate = |replicate: usize| {
         let weights = draw(data.len(), options.seed, replicate);
-        let sum: f64 = probability.iter().zip(&weights).map(|(p, &w)| p * f64::from(w)).sum();
-        (confident_errors(data, &weighted_thresholds(data, &weights), &weights) as f64, sum)
+        counted(data, &weighted_thresholds(data, &weights), &weights)
     };
     let afforded = (REPLICATED / (data.len() * data.classes())).max(20);
-    let draws: Vec<(f64, f64)> = (0..options.replicates.min(afforded)).into_par_iter().map(replicate).collect();
+    let draws: Vec<(usize, f64)> = (0..options.replicates.min(afforded)).into_par_iter().map(replicate).collect();
     Ok(Errors {
         confident,
-        confident_ci95: interval(draws.iter().map(|d| d.0).collect(), confident as f64),
+        confident_ci95: interval(draws.iter().map(|d| d.0 as f64).collect(), confident as f64),
         expected,
         expected_ci95: interval(draws.iter().map(|d| d.1).collect(), expected),
-        probability,
+        probability: scaled_to(odds, expected.max(LEAST_EXPECTED)),
     })
+}
+
+/// Wrong labels that are shared out where the joint counts none: the order of the samples is kept.
+const LEAST_EXPECTED: f64 = 0.5;
+
+/// Probabilities from odds, all multiplied by the factor that makes the probabilities sum to `total` (by bisection of its logarithm).
+fn scaled_to(odds: Vec<f64>, total: f64) -> Vec<f64> {
+    let probability = |odds: f64, factor: f64| if odds.is_finite() { odds * factor / (1.0 + odds * factor) } else { 1.0 };
+    let (mut low, mut high) = (-60.0f64, 60.0f64);
+    for _ in 0..60 {
+        let middle = f64::midpoint(low, high);
+        let factor = middle.exp();
+        if odds.iter().map(|&o| probability(o, factor)).sum::<f64>() < total { low = middle } else { high = middle }
+    }
+    let factor = f64::midpoint(low, high).exp();
+    odds.into_iter().map(|o| probability(o, factor)).collect()
 }
 
 /// `P(given | true)`, `[given, true]`.
@@ -128,15 +142,32 @@ fn smoothed(joint: &ConfidentJoint) -> Noise {
     Noise { classes, rates: (0..classes * classes).map(|i| count(i / classes, i % classes) / totals[i % classes]).collect() }
 }
 
-/// Weighted number of samples that confidently are, and are predicted to be, of another class than given.
-fn confident_errors(data: &Labelled<'_>, thresholds: &[f64], weights: &[u32]) -> usize {
-    let wrong = |label: usize, row: &[f64]| {
-        let best = argmax(row);
-        // Where the label is almost the prediction it is spared, as every prune rule does.
-        let spared = row[best] < row[label] + TOLERANCE || (row[best] == row[label] + TOLERANCE && label < best);
-        !spared && confident_class(row, thresholds).is_some_and(|k| k != label)
-    };
-    data.rows().zip(weights).filter(|((label, row), weight)| **weight > 0 && wrong(*label, row)).map(|(_, &weight)| weight as usize).sum()
+/// With a weight for each sample: the number that confidently are, and are predicted to be, of another class than given; and the number that the
+/// calibrated joint implies, before rounding.
+fn counted(data: &Labelled<'_>, thresholds: &[f64], weights: &[u32]) -> (usize, f64) {
+    let mut confident = 0;
+    // For each given class: all samples, those that are confidently of any class, those that are of the given one.
+    let mut rows = vec![(0.0, 0.0, 0.0); data.classes()];
+    for ((label, row), &weight) in data.rows().zip(weights).filter(|(_, weight)| **weight > 0) {
+        let w = f64::from(weight);
+        rows[label].0 += w;
+        let Some(class) = confident_class(row, thresholds) else { continue };
+        rows[label].1 += w;
+        if class == label {
+            rows[label].2 += w;
+        } else if !spared(label, row) {
+            confident += weight as usize;
+        }
+    }
+    // As the joint has it, one sample at least is right in every class.
+    let wrong = |&(all, any, own): &(f64, f64, f64)| all * (1.0 - own.max(1.0) / (any - own + own.max(1.0)));
+    (confident, rows.iter().map(wrong).sum())
+}
+
+/// Whether the label is almost the prediction: then every prune rule spares the sample.
+fn spared(label: usize, row: &[f64]) -> bool {
+    let best = argmax(row);
+    row[best] < row[label] + TOLERANCE || (row[best] == row[label] + TOLERANCE && label < best)
 }
 
 fn weighted_thresholds(data: &Labelled<'_>, weights: &[u32]) -> Vec<f64> {
@@ -201,11 +232,11 @@ fn scaled(row: &[f64], t: f64) -> Vec<f64> {
     exp.into_iter().map(|v| v / sum).collect()
 }
 
-/// Classes that [`error_probability`] looks at, at most: those a sample could be; its cost grows with their square.
+/// Classes that [`error_odds`] looks at, at most: those a sample could be; its cost grows with their square.
 const LIKELY: usize = 32;
 
-/// Probability that the label is wrong.
-fn error_probability(given: usize, row: &[f64], temperature: f64, noise: &Noise) -> f64 {
+/// Odds that the label is wrong.
+fn error_odds(given: usize, row: &[f64], temperature: f64, noise: &Noise) -> f64 {
     let scaled = scaled(row, temperature);
     let classes = likely(given, &scaled);
     let own = classes.iter().position(|&k| k == given).unwrap_or(0);
@@ -214,10 +245,7 @@ fn error_probability(given: usize, row: &[f64], temperature: f64, noise: &Noise)
     let observed: Vec<f64> = classes.iter().map(|&k| scaled[k]).collect();
     let truth = unmixed(&observed, &rates);
     let joint = |j: usize| rates[own * classes.len() + j] * truth[j];
-    // The others are summed by themselves: one minus the own share would round small probabilities, and their order, away.
-    let others: f64 = (0..classes.len()).filter(|&j| j != own).map(joint).sum();
-    let total = others + joint(own);
-    if total > 0.0 { others / total } else { 1.0 }
+    (0..classes.len()).filter(|&j| j != own).map(joint).sum::<f64>() / joint(own)
 }
 
 /// The most probable classes, the given one always among them, in rising order.
