@@ -1,7 +1,7 @@
 """ONNX Runtime and OpenVINO on ONNX files, for peers.sh.
 
 usage: python onnx_peers.py export DIR BATCH...          writes MODEL_bBATCH.onnx for the five networks
-       python onnx_peers.py time FILE PEER THREADS       prints one JSON object; milliseconds, median of 30 runs after 5
+       python onnx_peers.py time FILE PEER THREADS [RUNS]   prints one JSON object; milliseconds, median of 30 runs after a sixth as many
 
 PEER: onnxruntime (f32), openvino (f32), openvino_default (its own choice of precision: bf16 where the processor has it); onnxruntime_int8
 and openvino_int8, which read what quantize_peers.py wrote beside FILE.
@@ -16,7 +16,7 @@ import warnings
 import numpy as np
 
 warnings.filterwarnings("ignore")
-RUNS, WARM_UP = 30, 5
+RUNS = 30
 
 
 def networks():
@@ -44,11 +44,11 @@ def export(folder, batches):
                               dynamo=False, input_names=["x"], output_names=["y"])
 
 
-def median_ms(call):
-    for _ in range(WARM_UP):
+def median_ms(call, runs):
+    for _ in range(max(2, runs // 6)):
         call()
     times = []
-    for _ in range(RUNS):
+    for _ in range(runs):
         start = time.perf_counter()
         call()
         times.append((time.perf_counter() - start) * 1e3)
@@ -81,7 +81,8 @@ if __name__ == "__main__":
     match sys.argv[1:]:
         case ["export", folder, *batches]:
             export(folder, [int(batch) for batch in batches])
-        case ["time", path, peer, threads]:
-            print(json.dumps({"file": path, "peer": peer, "threads": int(threads), "ms": round(median_ms(call_of(path, peer, int(threads))), 3)}))
+        case ["time", path, peer, threads, *runs]:
+            ms = median_ms(call_of(path, peer, int(threads)), int(runs[0]) if runs else RUNS)
+            print(json.dumps({"file": path, "peer": peer, "threads": int(threads), "ms": round(ms, 3)}))
         case _:
             sys.exit(__doc__)

@@ -41,6 +41,8 @@ pub enum Command {
     Benchmark(Benchmark),
     /// Write a model as ONNX, or as a folder with a model card
     Export(Export),
+    /// Make a model file of an ONNX file, with class names and preprocessing
+    Import(Import),
     /// Fetch ELPV and EfficientNet-Lite0, train a probe, judge it by cell type, write the report
     Quickstart(Quickstart),
     /// Print a completion script for a shell
@@ -291,6 +293,80 @@ pub struct Export {
     /// One JSON object
     #[arg(long)]
     pub json: bool,
+}
+
+/// How a picture of any shape gets the network's size.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Fit {
+    /// Scale the shorter side, take the centre
+    Crop,
+    /// Stretch both sides
+    Stretch,
+    /// Fit inside, fill the rest with black
+    Letterbox,
+}
+
+/// Filters for resizing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Filter {
+    /// The nearest pixel
+    Nearest,
+    /// Linear
+    Bilinear,
+    /// Cubic, as Pillow
+    Bicubic,
+    /// A sinc of three lobes
+    Lanczos3,
+}
+
+#[derive(Debug, ClapArgs)]
+#[command(after_help = "Examples:
+  fieldmark import resnet18.onnx resnet18.safetensors --labels imagenet_classes.txt
+  fieldmark import vit.onnx vit.safetensors --labels config.json --mean 0.5,0.5,0.5 --std 0.5,0.5,0.5 --filter bicubic --crop 0.9
+
+What is not given is taken from the file, and otherwise as for ImageNet; what was assumed is told.")]
+pub struct Import {
+    /// The ONNX file
+    pub file: PathBuf,
+    /// The model file to write
+    pub out: PathBuf,
+    /// Class names in order: a text with one a line, a JSON list, or JSON of index to name (a config.json with id2label)
+    #[arg(long, value_name = "FILE")]
+    pub labels: Option<PathBuf>,
+    /// Height and width in pixels, where the file leaves them open [default: 224]
+    #[arg(long, value_name = "H[xW]", value_parser = image_size)]
+    pub size: Option<[usize; 2]>,
+    /// Subtracted from values in 0 to 1, one a channel
+    #[arg(long, value_name = "R,G,B", value_delimiter = ',', allow_negative_numbers = true)]
+    pub mean: Vec<f32>,
+    /// Divided by afterwards, one a channel
+    #[arg(long, value_name = "R,G,B", value_delimiter = ',')]
+    pub std: Vec<f32>,
+    /// How a picture gets the network's size
+    #[arg(long, value_enum)]
+    pub fit: Option<Fit>,
+    /// With --fit crop: the part of the scaled shorter side that is kept [default: 0.875]
+    #[arg(long, value_name = "PART")]
+    pub crop: Option<f32>,
+    /// The filter that resizes
+    #[arg(long, value_enum)]
+    pub filter: Option<Filter>,
+    /// An image may have several classes: probabilities are sigmoids
+    #[arg(long)]
+    pub multi_label: bool,
+    /// One JSON object
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// `224` or `224x192`.
+fn image_size(text: &str) -> Result<[usize; 2], String> {
+    let side = |text: &str| text.trim().parse().ok().filter(|&side| side > 0);
+    let sides = match text.split_once(['x', '×']) {
+        Some((h, w)) => side(h).zip(side(w)),
+        None => side(text).map(|side| (side, side)),
+    };
+    sides.map(|(h, w)| [h, w]).ok_or_else(|| "expected a side or HEIGHTxWIDTH in pixels, as in 224 or 224x192".into())
 }
 
 #[derive(Debug, ClapArgs)]

@@ -62,6 +62,14 @@ pub enum ModelError {
         /// Highest version that this build knows.
         supported: u32,
     },
+    /// A file of class names that is none.
+    #[error("{}: {problem}; expected a text with one name a line, a JSON list, or JSON of index to name", path.display())]
+    Labels {
+        /// The file.
+        path: PathBuf,
+        /// What was found.
+        problem: String,
+    },
     /// Parts that do not fit one another.
     #[error("{}the model does not fit together: {problem}", prefix(path))]
     Inconsistent {
@@ -134,6 +142,7 @@ impl ModelError {
             | Self::NotAModel { .. }
             | Self::Checksum { .. }
             | Self::Newer { .. }
+            | Self::Labels { .. }
             | Self::Run(_) => {}
         }
         self

@@ -7,6 +7,7 @@ mod classifier;
 mod error;
 mod folder;
 mod fuse;
+mod labels;
 mod lower;
 mod model;
 mod onnx;
@@ -22,6 +23,7 @@ mod timings;
 
 pub use classifier::{Classifier, Prediction};
 pub use error::{ClassifyError, ModelError};
+pub use labels::read_labels;
 pub use model::{FORMAT_VERSION, Metadata, Model, TargetKind};
 pub use onnx::{OnnxOptions, Verification, verify};
 pub use pipeline::{Load, Pass, PipelineOptions};

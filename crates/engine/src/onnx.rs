@@ -59,7 +59,16 @@ impl Model {
     /// # Errors
     /// As `graph::onnx::read`; metadata of ours that does not fit.
     pub fn from_onnx(path: &Path) -> Result<(Self, Vec<String>), ModelError> {
-        let imported = graph::onnx::read(path, &ImportOptions { image_size: Some([224; 2]), ..ImportOptions::default() })
+        Self::from_onnx_at(path, None)
+    }
+
+    /// [`Self::from_onnx`] with the `[height, width]` of the images, in pixels, for files that leave it open; 224×224 where none is given.
+    ///
+    /// # Errors
+    /// As [`Self::from_onnx`]; a size that contradicts the file's.
+    pub fn from_onnx_at(path: &Path, image_size: Option<[usize; 2]>) -> Result<(Self, Vec<String>), ModelError> {
+        let size = image_size.unwrap_or([224; 2]);
+        let imported = graph::onnx::read(path, &ImportOptions { image_size: Some(size), ..ImportOptions::default() })
             .map_err(|source| ModelError::Onnx { path: Some(path.to_path_buf()), source: Box::new(source) })?;
         let mut notes = imported.info.notes.clone();
         let own = imported.info.metadata.get(KEY).and_then(|text| serde_json::from_str::<Metadata>(text).ok());
@@ -69,6 +78,12 @@ impl Model {
             Some(own) => own,
             None => foreign(&imported.graph, &imported.info, &mut notes),
         };
+        let fixed = imported.graph.input_shape();
+        if let Some([h, w]) = image_size.filter(|size| size[..] != fixed[1..]) {
+            let problem =
+                format!("images of {h}×{w} pixels are asked for, but the file's input is {}×{}: leave the size out", fixed[1], fixed[2]);
+            return Err(ModelError::Inconsistent { path: Some(path.to_path_buf()), problem });
+        }
         let model = Self { graph: imported.graph, weights: imported.weights, metadata };
         model.check().map_err(|error| error.at(path))?;
         Ok((model, notes))

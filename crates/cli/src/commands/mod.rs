@@ -6,6 +6,7 @@ mod benchmark;
 mod evaluate;
 mod export;
 mod fetch;
+mod import;
 mod info;
 mod predict;
 mod quickstart;
@@ -28,6 +29,7 @@ pub fn run(args: Args) -> Result<()> {
         Command::AugmentPreview(args) => augment_preview::run(&args),
         Command::Benchmark(args) => benchmark::run(&args),
         Command::Export(args) => export::run(&args),
+        Command::Import(args) => import::run(&args),
         Command::Quickstart(args) => quickstart::run(&args),
         Command::Completions { shell } => {
             let mut script = Vec::new();
