@@ -58,7 +58,7 @@ impl ConvShape {
         self.batch * self.output[0] * self.output[1]
     }
 
-    fn is_pointwise(&self) -> bool {
+    pub(crate) fn is_pointwise(&self) -> bool {
         let w = &self.window;
         w.kernel == [1, 1] && w.stride == [1, 1] && w.padding == [0, 0] && self.input == self.output
     }

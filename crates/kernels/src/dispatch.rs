@@ -132,6 +132,9 @@ pub(crate) unsafe trait Simd: Copy + Send + Sync + 'static {
     /// `a * b + c`.
     fn fma(self, a: Self::V, b: Self::V, c: Self::V) -> Self::V;
     fn add(self, a: Self::V, b: Self::V) -> Self::V;
+    fn sub(self, a: Self::V, b: Self::V) -> Self::V;
+    /// `x` where `low < v < high`, else 0.
+    fn inside(self, v: Self::V, low: Self::V, high: Self::V, x: Self::V) -> Self::V;
     /// The larger; `b` where either is NaN.
     fn max(self, a: Self::V, b: Self::V) -> Self::V;
     /// The smaller; `b` where either is NaN.
@@ -185,6 +188,14 @@ unsafe impl Simd for Portable {
     #[inline(always)]
     fn add(self, a: Self::V, b: Self::V) -> Self::V {
         std::array::from_fn(|i| a[i] + b[i])
+    }
+    #[inline(always)]
+    fn sub(self, a: Self::V, b: Self::V) -> Self::V {
+        std::array::from_fn(|i| a[i] - b[i])
+    }
+    #[inline(always)]
+    fn inside(self, v: Self::V, low: Self::V, high: Self::V, x: Self::V) -> Self::V {
+        std::array::from_fn(|i| if low[i] < v[i] && v[i] < high[i] { x[i] } else { 0.0 })
     }
     #[inline(always)]
     fn max(self, a: Self::V, b: Self::V) -> Self::V {
@@ -256,6 +267,17 @@ unsafe impl Simd for Avx2 {
         unsafe { _mm256_add_ps(a, b) }
     }
     #[inline(always)]
+    fn sub(self, a: Self::V, b: Self::V) -> Self::V {
+        unsafe { _mm256_sub_ps(a, b) }
+    }
+    #[inline(always)]
+    fn inside(self, v: Self::V, low: Self::V, high: Self::V, x: Self::V) -> Self::V {
+        unsafe {
+            let keep = _mm256_and_ps(_mm256_cmp_ps::<_CMP_LT_OQ>(low, v), _mm256_cmp_ps::<_CMP_LT_OQ>(v, high));
+            _mm256_and_ps(keep, x)
+        }
+    }
+    #[inline(always)]
     fn max(self, a: Self::V, b: Self::V) -> Self::V {
         unsafe { _mm256_max_ps(a, b) }
     }
@@ -321,6 +343,14 @@ unsafe impl Simd for Avx512 {
     #[inline(always)]
     fn add(self, a: Self::V, b: Self::V) -> Self::V {
         unsafe { _mm512_add_ps(a, b) }
+    }
+    #[inline(always)]
+    fn sub(self, a: Self::V, b: Self::V) -> Self::V {
+        unsafe { _mm512_sub_ps(a, b) }
+    }
+    #[inline(always)]
+    fn inside(self, v: Self::V, low: Self::V, high: Self::V, x: Self::V) -> Self::V {
+        unsafe { _mm512_maskz_mov_ps(_mm512_mask_cmp_ps_mask::<_CMP_LT_OQ>(_mm512_cmp_ps_mask::<_CMP_LT_OQ>(low, v), v, high), x) }
     }
     #[inline(always)]
     fn max(self, a: Self::V, b: Self::V) -> Self::V {

@@ -29,6 +29,7 @@ mod scratch;
 mod tests;
 mod threads;
 mod tile;
+pub mod train;
 mod vectorize;
 mod winograd;
 

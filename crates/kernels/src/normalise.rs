@@ -8,7 +8,7 @@ use crate::threads::each_chunk;
 const PARTS: usize = 16;
 
 #[inline(always)]
-fn sum(values: &[f32], f: impl Fn(f32) -> f32) -> f32 {
+pub(crate) fn sum(values: &[f32], f: impl Fn(f32) -> f32) -> f32 {
     let mut parts = [0.0f32; PARTS];
     let (chunks, rest) = values.as_chunks::<PARTS>();
     for chunk in chunks {

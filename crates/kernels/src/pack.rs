@@ -4,6 +4,8 @@ use std::ops::Range;
 
 use crate::buffer::Buffer;
 use crate::dispatch::{Isa, Simd};
+use crate::gemm::Shared;
+use crate::threads::parallel;
 use crate::tile::{Ahead, tiles};
 
 /// A matrix read through strides.
@@ -50,6 +52,26 @@ pub(crate) struct Panel<'a> {
     pub width: usize,
     pub vectors: usize,
     pub data: &'a [f32],
+}
+
+/// A panel that is being filled.
+pub(crate) struct PanelMut<'a> {
+    column: usize,
+    width: usize,
+    padded: usize,
+    values: &'a mut [f32],
+}
+
+impl PanelMut<'_> {
+    /// Columns of the operand that the panel holds.
+    pub(crate) fn columns(&self) -> Range<usize> {
+        self.column..self.column + self.width
+    }
+
+    #[inline(always)]
+    pub(crate) fn put(&mut self, row: usize, column: usize, value: f32) {
+        self.values[row * self.padded + column - self.column] = value;
+    }
 }
 
 impl PackedB {
@@ -107,12 +129,37 @@ impl PackedB {
     }
 
     pub(crate) fn panel(&self, index: usize) -> Panel<'_> {
+        let (column, width, padded) = self.place(index);
+        let at = column * self.k;
+        Panel { column, width, vectors: padded / self.isa.panel().0, data: &self.data[at..at + padded * self.k] }
+    }
+
+    /// First column, columns, and columns with padding of a panel, whose values begin `first column * k` values from the start.
+    fn place(&self, index: usize) -> (usize, usize, usize) {
         let (lanes, panel) = self.isa.panel();
         let (first, vectors) = share(self.n.div_ceil(lanes), panel, index);
         let column = first * lanes;
-        let width = (vectors * lanes).min(self.n - column);
-        let at = column * self.k;
-        Panel { column, width, vectors, data: &self.data[at..at + vectors * lanes * self.k] }
+        (column, (vectors * lanes).min(self.n - column), vectors * lanes)
+    }
+
+    /// Makes it `[k, n]`; `fill` writes all values of each panel, panels in parallel.
+    pub(crate) fn fill(&mut self, k: usize, n: usize, fill: impl Fn(&mut PanelMut) + Sync) {
+        let lanes = self.isa.panel().0;
+        (self.k, self.n) = (k, n);
+        self.data.resize(k * n.div_ceil(lanes) * lanes);
+        let data = Shared(self.data.as_mut_ptr());
+        let this = &*self;
+        parallel(this.panels(), |index| {
+            let (column, width, padded) = this.place(index);
+            // SAFETY: the panels' values follow one another, `padded * k` each, in a buffer of as many; each part has a panel of its own,
+            // and nobody reads the values through `this` meanwhile.
+            let values = unsafe { std::slice::from_raw_parts_mut(data.get().add(column * k), padded * k) };
+            let mut panel = PanelMut { column, width, padded, values };
+            if width < padded {
+                panel.values.chunks_exact_mut(padded).for_each(|row| row[width..].fill(0.0));
+            }
+            fill(&mut panel);
+        });
     }
 }
 

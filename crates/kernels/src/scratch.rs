@@ -3,10 +3,13 @@
 use std::cell::Cell;
 
 use crate::buffer::Buffer;
+use crate::pack::PackedB;
 
 thread_local! {
     static PART: Cell<Buffer> = const { Cell::new(Buffer::new()) };
     static WHOLE: Cell<Buffer> = const { Cell::new(Buffer::new()) };
+    static SLOTS: [Cell<Buffer>; 3] = const { [const { Cell::new(Buffer::new()) }; 3] };
+    static PACKED: Cell<Vec<PackedB>> = const { Cell::new(Vec::new()) };
 }
 
 /// Gives `f` this thread's buffer for one part of a job. Contents are unspecified.
@@ -25,5 +28,36 @@ pub(crate) fn for_job<R>(len: usize, f: impl FnOnce(&mut Buffer) -> R) -> R {
     buffer.resize(len);
     let result = f(&mut buffer);
     WHOLE.set(buffer);
+    result
+}
+
+/// What a buffer of a thread is for: each use has its own, so that one may lie inside another.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Slot {
+    /// Weights in another order.
+    Weights,
+    /// Partial sums, one row a block.
+    Sums,
+    /// What a part of a job holds beside its [`for_part`].
+    Part,
+}
+
+/// Gives `f` this thread's buffer of `len` values for a use. Contents are unspecified.
+pub(crate) fn for_use<R>(slot: Slot, len: usize, f: impl FnOnce(&mut [f32]) -> R) -> R {
+    SLOTS.with(|slots| {
+        let cell = &slots[slot as usize];
+        let mut buffer = cell.take();
+        buffer.resize(len);
+        let result = f(&mut buffer);
+        cell.set(buffer);
+        result
+    })
+}
+
+/// Gives `f` this thread's packed operands, whatever they held before.
+pub(crate) fn for_packed<R>(f: impl FnOnce(&mut Vec<PackedB>) -> R) -> R {
+    let mut packed = PACKED.take();
+    let result = f(&mut packed);
+    PACKED.set(packed);
     result
 }

@@ -2,9 +2,8 @@
 //!
 //! Each is a node of Burn's autodiff graph, so that they mix freely with Burn's own operations.
 
-mod conv;
 mod norm;
-mod pool;
+mod shape;
 mod tape;
 
 use burn::tensor::Tensor;
@@ -26,7 +25,7 @@ pub(super) fn clamp_of(kind: Activation) -> Option<Clamp> {
 
 /// `x` `[N, H, W, C]`, weight and bias flat.
 pub(super) fn conv2d(x: Tensor<4>, c: &Conv2d, weight: Tensor<1>, bias: Option<Tensor<1>>) -> Tensor<4> {
-    let conv = conv::Conv::new(c, x.dims());
+    let conv = shape::convolution(c, x.dims());
     tape::conv(x, weight, bias, conv)
 }
 
@@ -40,7 +39,8 @@ pub(super) fn batch_norm_by_batch(
 ) -> (Tensor<4>, BatchStatistics) {
     let [n, h, w, c] = x.dims();
     let device = x.device().inner();
-    let (mean, variance) = tape::with_values(&x, |x| norm::statistics(x, c));
+    let (mut mean, mut variance) = (vec![0.0; c], vec![0.0; c]);
+    tape::with_values(&x, |x| kernels::train::moments(&mut mean, &mut variance, x));
     let statistics = |v: &[f32]| super::value::flat(v.to_vec(), &device);
     let batch = BatchStatistics { mean: statistics(&mean), variance: statistics(&variance), count: n * h * w };
     (tape::norm(x, gamma, beta, mean, inverse(&variance, eps), clamp, true), batch)
@@ -65,7 +65,7 @@ pub(super) fn clamp<const D: usize>(x: Tensor<D>, clamp: Clamp) -> Tensor<D> {
 
 /// Maxima of windows.
 pub(super) fn max_pool(x: Tensor<4>, p: &Pool2d) -> Tensor<4> {
-    let shape = pool::shape(p, x.dims());
+    let shape = shape::pool(p, x.dims());
     tape::max_pool(x, shape)
 }
 

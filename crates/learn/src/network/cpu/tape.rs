@@ -10,11 +10,16 @@ use burn::backend::flex::FlexTensor;
 use burn::backend::tensor::FloatTensor;
 use burn::backend::{Autodiff, AutodiffBackend, Flex};
 use burn::tensor::{Tensor, TensorData};
-use kernels::{Clamp, ConvShape};
+use kernels::train::{self, Convolution};
+use kernels::{Clamp, ConvShape, Epilogue};
 
-use super::conv::{Conv, column_sums};
 use super::norm::Norm;
-use super::pool;
+use super::shape::read;
+
+/// `[n, oh, ow, channels]`.
+fn written(s: &ConvShape, channels: usize) -> [usize; 4] {
+    [s.batch, s.output[0], s.output[1], channels]
+}
 
 /// A tensor of the CPU back end with its place in the autodiff graph.
 type Lifted = FloatTensor<Autodiff<Flex>>;
@@ -58,7 +63,7 @@ pub(super) fn with_values<const D: usize, T>(t: &Tensor<D>, f: impl FnOnce(&[f32
 struct ConvBackward;
 
 impl Backward<Flex, 3> for ConvBackward {
-    type State = (FlexTensor, FlexTensor, Conv);
+    type State = (FlexTensor, FlexTensor, Convolution);
 
     fn backward(self, ops: Ops<Self::State, 3>, grads: &mut Gradients, _: &mut Checkpointer) {
         let [x_node, weight_node, bias_node] = ops.parents;
@@ -66,22 +71,26 @@ impl Backward<Flex, 3> for ConvBackward {
         let (x, weight, conv) = ops.state;
         let dy = values(&dy);
         if let Some(node) = x_node {
-            grads.register::<Flex>(node.id, tensor(conv.input_gradient(dy, values(&weight)), &conv.input()));
+            let mut gradient = vec![0.0; conv.input_len()];
+            conv.input_gradient(&mut gradient, dy, values(&weight), false);
+            grads.register::<Flex>(node.id, tensor(gradient, &read(conv.shape())));
         }
         if let Some(node) = weight_node {
-            let gradient = conv.weight_gradient(dy, values(&x));
-            let len = gradient.len();
+            let len = conv.weight_len();
+            let mut gradient = vec![0.0; len];
+            conv.weight_gradient(&mut gradient, dy, values(&x));
             grads.register::<Flex>(node.id, tensor(gradient, &[len]));
         }
         if let Some(node) = bias_node {
-            let channels = conv.output()[3];
-            grads.register::<Flex>(node.id, tensor(column_sums(dy, channels), &[channels]));
+            let mut sums = vec![0.0; conv.outputs()];
+            train::column_sums(&mut sums, dy);
+            grads.register::<Flex>(node.id, tensor(sums, &[conv.outputs()]));
         }
     }
 }
 
 /// A convolution.
-pub(super) fn conv(x: Tensor<4>, weight: Tensor<1>, bias: Option<Tensor<1>>, conv: Conv) -> Tensor<4> {
+pub(super) fn conv(x: Tensor<4>, weight: Tensor<1>, bias: Option<Tensor<1>>, conv: Convolution) -> Tensor<4> {
     let (x, weight) = (lift(x), lift(weight));
     let has_bias = bias.is_some();
     let bias = match bias {
@@ -90,8 +99,10 @@ pub(super) fn conv(x: Tensor<4>, weight: Tensor<1>, bias: Option<Tensor<1>>, con
     };
     let prepared = ConvBackward.prepare::<NoCheckpointing>([x.node(), weight.node(), bias.node()]).compute_bound().stateful();
     let (x, weight, bias) = (plain(x), plain(weight), plain(bias));
-    let y = conv.forward(values(&x), values(&weight), has_bias.then(|| values(&bias)));
-    let y = tensor(y, &conv.output());
+    let mut y = vec![0.0; conv.output_len()];
+    let epilogue = Epilogue { bias: has_bias.then(|| values(&bias)), ..Epilogue::default() };
+    conv.forward(&mut y, values(&x), values(&weight), &epilogue);
+    let y = tensor(y, &written(conv.shape(), conv.outputs()));
     lower(match prepared {
         OpsKind::Tracked(prepared) => prepared.finish((x, weight, conv), y),
         OpsKind::UnTracked(prepared) => prepared.finish(y),
@@ -108,8 +119,9 @@ impl Backward<Flex, 3> for NormBackward {
         let [x_node, gamma_node, beta_node] = ops.parents;
         let dy = grads.consume::<Flex>(&ops.node).to_contiguous();
         let (x, norm) = ops.state;
-        let (dx, dgamma, dbeta) = norm.backward(values(&x), values(&dy));
-        let channels = dgamma.len();
+        let channels = norm.gamma.len();
+        let (mut dx, mut dgamma, mut dbeta) = (vec![0.0; values(&x).len()], vec![0.0; channels], vec![0.0; channels]);
+        norm.lent().backward(&mut dx, &mut dgamma, &mut dbeta, values(&x), values(&dy));
         if let Some(node) = x_node {
             grads.register::<Flex>(node.id, tensor(dx, &dy.layout().shape().to_vec()));
         }
@@ -138,7 +150,9 @@ pub(super) fn norm(
     let flat = |t: Lifted| values(&plain(t)).to_vec();
     let x = plain(x);
     let norm = Norm { mean, inverse, gamma: flat(gamma), beta: flat(beta), clamp, by_batch };
-    let y = tensor(norm.forward(values(&x)), &shape);
+    let mut y = vec![0.0; values(&x).len()];
+    norm.lent().forward(&mut y, values(&x), None);
+    let y = tensor(y, &shape);
     lower(match prepared {
         OpsKind::Tracked(prepared) => prepared.finish((x, Arc::new(norm)), y),
         OpsKind::UnTracked(prepared) => prepared.finish(y),
@@ -146,11 +160,13 @@ pub(super) fn norm(
 }
 
 /// The gradient by the one input of an op, from the gradient by its output.
-fn one(ops: Ops<(), 1>, grads: &mut Gradients, shape: &[usize], f: impl FnOnce(&[f32]) -> Vec<f32>) {
+fn one(ops: Ops<(), 1>, grads: &mut Gradients, shape: &[usize], f: impl FnOnce(&mut [f32], &[f32])) {
     let [node] = ops.parents;
     let dy = grads.consume::<Flex>(&ops.node).to_contiguous();
     if let Some(node) = node {
-        grads.register::<Flex>(node.id, tensor(f(values(&dy)), shape));
+        let mut dx = vec![0.0; shape.iter().product()];
+        f(&mut dx, values(&dy));
+        grads.register::<Flex>(node.id, tensor(dx, shape));
     }
 }
 
@@ -168,7 +184,7 @@ impl Backward<Flex, 1> for ClampBackward {
     fn backward(self, ops: Ops<Self::State, 1>, grads: &mut Gradients, _: &mut Checkpointer) {
         let (ops, (y, clamp)) = stateless(ops);
         let shape = y.layout().shape().to_vec();
-        one(ops, grads, &shape, |dy| pool::clamp_gradient(values(&y), dy, clamp));
+        one(ops, grads, &shape, |dx, dy| train::clamp_gradient(dx, values(&y), dy, clamp));
     }
 }
 
@@ -177,7 +193,10 @@ pub(super) fn clamp<const D: usize>(x: Tensor<D>, clamp: Clamp) -> Tensor<D> {
     let shape = x.dims();
     let x = lift(x);
     let prepared = ClampBackward.prepare::<NoCheckpointing>([x.node()]).compute_bound().stateful();
-    let y = tensor(pool::clamp(values(&plain(x)), clamp), &shape);
+    let x = plain(x);
+    let mut y = vec![0.0; values(&x).len()];
+    train::clamp(&mut y, values(&x), clamp);
+    let y = tensor(y, &shape);
     lower(match prepared {
         OpsKind::Tracked(prepared) => prepared.finish((y.clone(), clamp), y),
         OpsKind::UnTracked(prepared) => prepared.finish(y),
@@ -192,7 +211,7 @@ impl Backward<Flex, 1> for MaxPoolBackward {
 
     fn backward(self, ops: Ops<Self::State, 1>, grads: &mut Gradients, _: &mut Checkpointer) {
         let (ops, (argmax, s)) = stateless(ops);
-        one(ops, grads, &[s.batch, s.input[0], s.input[1], s.channels], |dy| pool::max_pool_gradient(dy, &argmax, &s));
+        one(ops, grads, &read(&s), |dx, dy| train::max_pool_gradient(dx, dy, &argmax, &s));
     }
 }
 
@@ -200,7 +219,7 @@ impl Backward<Flex, 1> for MaxPoolBackward {
 pub(super) fn max_pool(x: Tensor<4>, s: ConvShape) -> Tensor<4> {
     let x = lift(x);
     let prepared = MaxPoolBackward.prepare::<NoCheckpointing>([x.node()]).compute_bound().stateful();
-    let shape = [s.batch, s.output[0], s.output[1], s.channels];
+    let shape = written(&s, s.channels);
     let mut y = vec![0.0; shape.iter().product()];
     let mut argmax = vec![0; y.len()];
     kernels::max_pool_with_argmax(&mut y, &mut argmax, values(&plain(x)), &s);
@@ -220,7 +239,7 @@ impl Backward<Flex, 1> for GlobalAverageBackward {
     fn backward(self, ops: Ops<Self::State, 1>, grads: &mut Gradients, _: &mut Checkpointer) {
         let (ops, shape) = stateless(ops);
         let [_, h, w, c] = shape;
-        one(ops, grads, &shape, |dy| pool::global_average_gradient(dy, h * w, c));
+        one(ops, grads, &shape, |dx, dy| train::global_average_gradient(dx, dy, h * w, c));
     }
 }
 

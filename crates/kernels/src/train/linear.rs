@@ -1,0 +1,70 @@
+//! Linear layers forward and back.
+
+use crate::dispatch::Isa;
+use crate::gemm::{Epilogue, gemm_for, multiply};
+use crate::pack::{Matrix, PackedB};
+use crate::scratch;
+
+/// A linear layer: `x` `[rows, inputs]`, `y` `[rows, outputs]`, weight `[outputs, inputs]`.
+#[derive(Debug, Clone, Copy)]
+pub struct Linear {
+    /// Rows: images, or tokens of all images.
+    pub rows: usize,
+    /// Values read a row.
+    pub inputs: usize,
+    /// Values written a row.
+    pub outputs: usize,
+}
+
+impl Linear {
+    /// `y = x · Wᵀ`, with what comes after it in the same pass.
+    ///
+    /// # Panics
+    /// Where sizes disagree.
+    pub fn forward(&self, y: &mut [f32], x: &[f32], weight: &[f32], epilogue: &Epilogue) {
+        self.check(x.len(), y.len(), weight.len());
+        let weight = Matrix::new(weight, self.outputs, self.inputs).t();
+        with_packed(weight, |packed| {
+            multiply(y, self.outputs, self.rows, &Matrix::new(x, self.rows, self.inputs), packed, false, epilogue)
+        });
+    }
+
+    /// `dx = dy · W`, or (`accumulate`) `dx += dy · W`.
+    ///
+    /// # Panics
+    /// Where sizes disagree.
+    pub fn input_gradient(&self, dx: &mut [f32], dy: &[f32], weight: &[f32], accumulate: bool) {
+        self.check(dx.len(), dy.len(), weight.len());
+        let (weight, rows) = (Matrix::new(weight, self.outputs, self.inputs), Matrix::new(dy, self.rows, self.outputs));
+        with_packed(weight, |packed| multiply(dx, self.inputs, self.rows, &rows, packed, accumulate, &Epilogue::default()));
+    }
+
+    /// `dw = dyᵀ · x`.
+    ///
+    /// # Panics
+    /// Where sizes disagree.
+    pub fn weight_gradient(&self, dw: &mut [f32], dy: &[f32], x: &[f32]) {
+        self.check(x.len(), dy.len(), dw.len());
+        let dy = Matrix::new(dy, self.rows, self.outputs).t();
+        gemm_for(Isa::best(), dw, dy, Matrix::new(x, self.rows, self.inputs), false);
+    }
+
+    fn check(&self, input: usize, output: usize, weight: usize) {
+        assert_eq!(input, self.rows * self.inputs, "input");
+        assert_eq!(output, self.rows * self.outputs, "output");
+        assert_eq!(weight, self.inputs * self.outputs, "weight");
+    }
+}
+
+/// Gives `f` the matrix packed, in memory that is kept.
+fn with_packed<R>(b: Matrix, f: impl FnOnce(&PackedB) -> R) -> R {
+    let isa = Isa::best();
+    scratch::for_packed(|kept| {
+        kept.retain(|p| p.isa == isa);
+        if kept.is_empty() {
+            kept.push(PackedB::for_isa(isa, Matrix::new(&[], 0, 0)));
+        }
+        kept[0].repack(b);
+        f(&kept[0])
+    })
+}

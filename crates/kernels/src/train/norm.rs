@@ -1,0 +1,428 @@
+//! Batch norm with the residual and the activation behind it, forward and back, on `[rows, channels]`: two passes over memory each way.
+
+use std::ops::Range;
+
+use super::sums::{block_rows, by_blocks};
+use crate::dispatch::{Isa, Kernel, Simd};
+use crate::gemm::{Clamp, Shared};
+use crate::scratch::{self, Slot};
+use crate::threads::parallel;
+
+/// Mean and biased variance of each channel of `x` `[rows, C]`, in one pass over memory: sums of distances from the first row.
+///
+/// # Panics
+/// Where sizes disagree.
+pub fn moments(mean: &mut [f32], variance: &mut [f32], x: &[f32]) {
+    moments_on(Isa::best(), mean, variance, x);
+}
+
+pub(super) fn moments_on(isa: Isa, mean: &mut [f32], variance: &mut [f32], x: &[f32]) {
+    let c = mean.len();
+    assert!(c > 0 && variance.len() == c && x.len().is_multiple_of(c), "whole rows of {c} channels");
+    let Some(origin) = x.get(..c) else {
+        mean.fill(0.0);
+        return variance.fill(0.0);
+    };
+    let rows = x.len() / c;
+    let block = |rows: Range<usize>, sums: &mut [f32]| {
+        isa.run(Distances { rows: &x[rows.start * c..rows.end * c], origin, sums: Shared(sums.as_mut_ptr()) });
+    };
+    by_blocks(rows, c, 2 * c, block, |totals| {
+        for (i, (mean, variance)) in mean.iter_mut().zip(variance).enumerate() {
+            let (first, second) = (totals[i] / rows as f64, totals[c + i] / rows as f64);
+            *mean = (first + f64::from(origin[i])) as f32;
+            *variance = (second - first * first).max(0.0) as f32;
+        }
+    });
+}
+
+/// A batch norm with what is known of it: `clamp((x - mean) * inverse * gamma + beta + residual)`. One value a channel in each slice.
+#[derive(Debug, Clone, Copy)]
+pub struct BatchNorm<'a> {
+    /// Of the batch, or running.
+    pub mean: &'a [f32],
+    /// `1 / sqrt(variance + eps)`.
+    pub inverse: &'a [f32],
+    /// Learned scale.
+    pub gamma: &'a [f32],
+    /// Learned shift.
+    pub beta: &'a [f32],
+    /// The activation behind it.
+    pub clamp: Option<Clamp>,
+    /// Whether mean and inverse are those of the batch, and so depend on the input.
+    pub by_batch: bool,
+}
+
+/// The gradients of a pass back. `dx` may be the memory of `dy`.
+struct Gradients<'a> {
+    dx: Shared,
+    dy: Shared,
+    /// Whether the masked gradient is wanted in `dy`; else that is only read.
+    masked: bool,
+    x: &'a [f32],
+    /// The output, where a residual makes it more than a function of `x`.
+    y: Option<&'a [f32]>,
+}
+
+impl BatchNorm<'_> {
+    /// The output `y` of `x`, both `[rows, C]`, with a residual of the same shape.
+    ///
+    /// # Panics
+    /// Where sizes disagree.
+    pub fn forward(&self, y: &mut [f32], x: &[f32], residual: Option<&[f32]>) {
+        self.forward_on(Isa::best(), y, x, residual);
+    }
+
+    pub(super) fn forward_on(&self, isa: Isa, y: &mut [f32], x: &[f32], residual: Option<&[f32]>) {
+        let c = self.check(x.len());
+        assert!(y.len() == x.len() && residual.is_none_or(|r| r.len() == x.len()), "output and residual");
+        let out = Shared(y.as_mut_ptr());
+        self.with_lines(|lines| {
+            each_block(x.len() / c, c, |rows| {
+                let (from, to) = (rows.start * c, rows.end * c);
+                let y = Shared(out.get().wrapping_add(from));
+                isa.run(Forward { y, x: &x[from..to], residual: residual.map(|r| &r[from..to]), lines });
+            });
+        });
+    }
+
+    /// Gradients by the input, by gamma and by beta, for a norm without residual.
+    ///
+    /// # Panics
+    /// Where sizes disagree.
+    pub fn backward(&self, dx: &mut [f32], dgamma: &mut [f32], dbeta: &mut [f32], x: &[f32], dy: &[f32]) {
+        self.backward_on(Isa::best(), [dx, dgamma, dbeta], x, dy);
+    }
+
+    pub(super) fn backward_on(&self, isa: Isa, [dx, dgamma, dbeta]: [&mut [f32]; 3], x: &[f32], dy: &[f32]) {
+        assert!(dx.len() == x.len() && dy.len() == x.len(), "gradients");
+        // What is not wanted masked is only read.
+        let gradients = Gradients { dx: Shared(dx.as_mut_ptr()), dy: Shared(dy.as_ptr().cast_mut()), masked: false, x, y: None };
+        self.back(isa, &gradients, dgamma, dbeta);
+    }
+
+    /// As [`Self::backward`], but the gradient by the input takes the place of the one by the output.
+    ///
+    /// # Panics
+    /// Where sizes disagree.
+    pub fn backward_in_place(&self, gradient: &mut [f32], dgamma: &mut [f32], dbeta: &mut [f32], x: &[f32]) {
+        assert_eq!(gradient.len(), x.len(), "gradient");
+        let gradient = Shared(gradient.as_mut_ptr());
+        self.back(Isa::best(), &Gradients { dx: gradient, dy: gradient, masked: false, x, y: None }, dgamma, dbeta);
+    }
+
+    /// As [`Self::backward`] for a norm with a residual, whose output was `y`: `dy` becomes the gradient by the residual.
+    ///
+    /// # Panics
+    /// Where sizes disagree.
+    pub fn backward_added(&self, dx: &mut [f32], dy: &mut [f32], dgamma: &mut [f32], dbeta: &mut [f32], x: &[f32], y: &[f32]) {
+        self.backward_added_on(Isa::best(), [dx, dy, dgamma, dbeta], x, y);
+    }
+
+    pub(super) fn backward_added_on(&self, isa: Isa, [dx, dy, dgamma, dbeta]: [&mut [f32]; 4], x: &[f32], y: &[f32]) {
+        assert!(dx.len() == x.len() && dy.len() == x.len() && y.len() == x.len(), "gradients and output");
+        let (dx, dy) = (Shared(dx.as_mut_ptr()), Shared(dy.as_mut_ptr()));
+        self.back(isa, &Gradients { dx, dy, masked: self.clamp.is_some(), x, y: Some(y) }, dgamma, dbeta);
+    }
+
+    fn back(&self, isa: Isa, g: &Gradients, dgamma: &mut [f32], dbeta: &mut [f32]) {
+        let c = self.check(g.x.len());
+        assert!(dgamma.len() == c && dbeta.len() == c, "one gradient a channel");
+        let rows = g.x.len() / c;
+        let run =
+            |rows: Range<usize>, job: Job, lines: Lines| isa.run(Block { rows: rows.len(), first: rows.start, lines, gradients: g, job });
+        self.with_lines(|lines| {
+            // Σ dz and Σ dz (x - mean), where dz is dy inside the bounds.
+            let block = |rows: Range<usize>, sums: &mut [f32]| run(rows, Job::Products(Shared(sums.as_mut_ptr())), lines);
+            scratch::for_use(Slot::Part, 2 * c, |line| {
+                line.fill(0.0);
+                let (slope, offset) = line.split_at_mut(c);
+                by_blocks(rows, c, 2 * c, block, |totals| {
+                    // dx = scale (dz - Σdz / M - x̂ Σ(dz x̂) / M) = scale dz + slope (x - mean) + offset.
+                    for i in 0..c {
+                        let inverse = f64::from(self.inverse[i]);
+                        let (scale, by_gamma) = (f64::from(lines.scale[i]), totals[c + i] * inverse);
+                        (dbeta[i], dgamma[i]) = (totals[i] as f32, by_gamma as f32);
+                        if self.by_batch {
+                            slope[i] = (-scale * inverse * by_gamma / rows as f64) as f32;
+                            offset[i] = (-scale * totals[i] / rows as f64) as f32;
+                        }
+                    }
+                });
+                let (slope, offset) = (&*slope, &*offset);
+                // A gradient that was masked needs no mask.
+                let lines = Lines { bounded: lines.bounded && !g.masked, ..lines };
+                each_block(rows, c, |rows| run(rows, Job::Back { slope, offset }, lines));
+            });
+        });
+    }
+
+    /// Channels, of a slice of `len` values.
+    fn check(&self, len: usize) -> usize {
+        let c = self.gamma.len();
+        let whole = c > 0 && [self.mean, self.inverse, self.beta].iter().all(|s| s.len() == c) && len.is_multiple_of(c);
+        assert!(whole, "one value a channel, whole rows of {c} channels");
+        c
+    }
+
+    /// Gives `f` the norm as `x * scale + shift`, inside bounds.
+    fn with_lines<R>(&self, f: impl FnOnce(Lines) -> R) -> R {
+        let c = self.gamma.len();
+        scratch::for_use(Slot::Weights, 2 * c, |values| {
+            let (scale, shift) = values.split_at_mut(c);
+            for i in 0..c {
+                scale[i] = self.gamma[i] * self.inverse[i];
+                shift[i] = self.beta[i] - self.mean[i] * scale[i];
+            }
+            let (low, high) = self.clamp.map_or((f32::NEG_INFINITY, f32::INFINITY), |c| (c.low, c.high));
+            f(Lines { scale, shift, mean: self.mean, low, high, bounded: self.clamp.is_some() })
+        })
+    }
+}
+
+/// `x * scale + shift` and its bounds.
+#[derive(Clone, Copy)]
+struct Lines<'a> {
+    scale: &'a [f32],
+    shift: &'a [f32],
+    mean: &'a [f32],
+    low: f32,
+    high: f32,
+    bounded: bool,
+}
+
+/// Runs `task` for blocks of rows.
+fn each_block(rows: usize, channels: usize, task: impl Fn(Range<usize>) + Sync) {
+    let each = block_rows(channels);
+    parallel(rows.div_ceil(each), |index| task(index * each..rows.min((index + 1) * each)));
+}
+
+/// Calls `self.$part::<S, NB>(s, channel, count)` for groups of four vectors of channels, then for single ones, the last of `count` values.
+macro_rules! each_vector {
+    ($self:ident, $s:ident, $channels:expr, $part:ident) => {
+        let (channels, mut channel) = ($channels, 0);
+        while channel + 4 * S::LANES <= channels {
+            $self.$part::<S, 4>($s, channel, S::LANES);
+            channel += 4 * S::LANES;
+        }
+        while channel < channels {
+            $self.$part::<S, 1>($s, channel, S::LANES.min(channels - channel));
+            channel += S::LANES;
+        }
+    };
+}
+
+/// `NB` vectors of which the last has `count` values.
+///
+/// # Safety
+/// They are readable at `p`.
+#[inline(always)]
+unsafe fn load<S: Simd, const NB: usize>(s: S, p: *const f32, count: usize) -> [S::V; NB] {
+    // SAFETY: the caller's promise.
+    std::array::from_fn(|j| unsafe { if NB > 1 { s.load(p.add(j * S::LANES)) } else { s.load_first(p, count) } })
+}
+
+/// # Safety
+/// As [`load`], to write.
+#[inline(always)]
+unsafe fn store<S: Simd, const NB: usize>(s: S, p: *mut f32, count: usize, values: [S::V; NB]) {
+    for (j, &v) in values.iter().enumerate() {
+        // SAFETY: the caller's promise.
+        unsafe { if NB > 1 { s.store(p.add(j * S::LANES), v) } else { s.store_first(p, count, v) } }
+    }
+}
+
+/// The sums of distances of some rows.
+struct Distances<'a> {
+    rows: &'a [f32],
+    origin: &'a [f32],
+    sums: Shared,
+}
+
+impl Kernel for Distances<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<S: Simd>(self, s: S) {
+        each_vector!(self, s, self.origin.len(), vectors);
+    }
+}
+
+impl Distances<'_> {
+    #[inline(always)]
+    fn vectors<S: Simd, const NB: usize>(&self, s: S, channel: usize, count: usize) {
+        let c = self.origin.len();
+        // SAFETY: the vectors lie below `c` in the origin and in each row; there are `2 * c` sums, this block's own.
+        unsafe {
+            let origin = load::<S, NB>(s, self.origin.as_ptr().add(channel), count);
+            let (mut first, mut second) = ([s.splat(0.0); NB], [s.splat(0.0); NB]);
+            for row in self.rows.chunks_exact(c) {
+                let x = load::<S, NB>(s, row.as_ptr().add(channel), count);
+                for j in 0..NB {
+                    let distance = s.sub(x[j], origin[j]);
+                    first[j] = s.add(first[j], distance);
+                    second[j] = s.fma(distance, distance, second[j]);
+                }
+            }
+            store(s, self.sums.get().add(channel), count, first);
+            store(s, self.sums.get().add(c + channel), count, second);
+        }
+    }
+}
+
+/// The outputs of some rows.
+struct Forward<'a> {
+    y: Shared,
+    x: &'a [f32],
+    residual: Option<&'a [f32]>,
+    lines: Lines<'a>,
+}
+
+impl Kernel for Forward<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<S: Simd>(self, s: S) {
+        each_vector!(self, s, self.lines.scale.len(), vectors);
+    }
+}
+
+impl Forward<'_> {
+    #[inline(always)]
+    fn vectors<S: Simd, const NB: usize>(&self, s: S, channel: usize, count: usize) {
+        let Lines { scale, shift, low, high, .. } = self.lines;
+        let (c, low, high) = (scale.len(), s.splat(low), s.splat(high));
+        // SAFETY: the vectors lie below `c` in each row, of which `x`, `y` and the residual have the same number.
+        unsafe {
+            let scale = load::<S, NB>(s, scale.as_ptr().add(channel), count);
+            let shift = load::<S, NB>(s, shift.as_ptr().add(channel), count);
+            for (i, row) in self.x.chunks_exact(c).enumerate() {
+                let at = i * c + channel;
+                let x = load::<S, NB>(s, row.as_ptr().add(channel), count);
+                let mut y: [S::V; NB] = std::array::from_fn(|j| s.fma(x[j], scale[j], shift[j]));
+                if let Some(residual) = self.residual {
+                    let residual = load::<S, NB>(s, residual.as_ptr().add(at), count);
+                    y = std::array::from_fn(|j| s.add(y[j], residual[j]));
+                }
+                store(s, self.y.get().add(at), count, y.map(|y| s.min(high, s.max(low, y))));
+            }
+        }
+    }
+}
+
+#[derive(Clone, Copy)]
+enum Job<'a> {
+    /// Sums of masked gradients and of their products with distances from the mean.
+    Products(Shared),
+    /// Gradients by the input.
+    Back { slope: &'a [f32], offset: &'a [f32] },
+}
+
+/// Some rows of a pass back.
+struct Block<'a> {
+    rows: usize,
+    first: usize,
+    lines: Lines<'a>,
+    gradients: &'a Gradients<'a>,
+    job: Job<'a>,
+}
+
+impl Kernel for Block<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<S: Simd>(self, s: S) {
+        match self.job {
+            Job::Products(sums) => {
+                let this = Products { block: &self, sums };
+                each_vector!(this, s, self.lines.scale.len(), vectors);
+            }
+            Job::Back { slope, offset } => {
+                let this = Back { block: &self, slope, offset };
+                each_vector!(this, s, self.lines.scale.len(), vectors);
+            }
+        }
+    }
+}
+
+impl Block<'_> {
+    /// The masked gradient at `at` for the input `x` there.
+    ///
+    /// # Safety
+    /// The vectors lie in the maps, and nobody else writes there.
+    #[inline(always)]
+    unsafe fn masked<S: Simd, const NB: usize>(&self, s: S, at: usize, count: usize, x: [S::V; NB], line: [[S::V; NB]; 2]) -> [S::V; NB] {
+        // SAFETY: the caller's promise.
+        unsafe {
+            let dy = load::<S, NB>(s, self.gradients.dy.get().add(at), count);
+            if !self.lines.bounded {
+                return dy;
+            }
+            let (low, high) = (s.splat(self.lines.low), s.splat(self.lines.high));
+            let y = match self.gradients.y {
+                Some(y) => load::<S, NB>(s, y.as_ptr().add(at), count),
+                None => std::array::from_fn(|j| s.fma(x[j], line[0][j], line[1][j])),
+            };
+            std::array::from_fn(|j| s.inside(y[j], low, high, dy[j]))
+        }
+    }
+}
+
+struct Products<'a, 'b> {
+    block: &'a Block<'b>,
+    sums: Shared,
+}
+
+impl Products<'_, '_> {
+    #[inline(always)]
+    fn vectors<S: Simd, const NB: usize>(&self, s: S, channel: usize, count: usize) {
+        let (block, Lines { scale, shift, mean, .. }) = (self.block, self.block.lines);
+        let c = scale.len();
+        // SAFETY: the vectors lie below `c` in each row of maps whose sizes were checked; there are `2 * c` sums, this block's own.
+        unsafe {
+            let line = [scale, shift].map(|v| load::<S, NB>(s, v.as_ptr().add(channel), count));
+            let mean = load::<S, NB>(s, mean.as_ptr().add(channel), count);
+            let (mut first, mut second) = ([s.splat(0.0); NB], [s.splat(0.0); NB]);
+            for row in block.first..block.first + block.rows {
+                let at = row * c + channel;
+                let x = load::<S, NB>(s, block.gradients.x.as_ptr().add(at), count);
+                let dz = block.masked::<S, NB>(s, at, count, x, line);
+                if block.gradients.masked {
+                    store(s, block.gradients.dy.get().add(at), count, dz);
+                }
+                for j in 0..NB {
+                    first[j] = s.add(first[j], dz[j]);
+                    second[j] = s.fma(dz[j], s.sub(x[j], mean[j]), second[j]);
+                }
+            }
+            store(s, self.sums.get().add(channel), count, first);
+            store(s, self.sums.get().add(c + channel), count, second);
+        }
+    }
+}
+
+struct Back<'a, 'b> {
+    block: &'a Block<'b>,
+    slope: &'a [f32],
+    offset: &'a [f32],
+}
+
+impl Back<'_, '_> {
+    #[inline(always)]
+    fn vectors<S: Simd, const NB: usize>(&self, s: S, channel: usize, count: usize) {
+        let (block, Lines { scale, shift, mean, .. }) = (self.block, self.block.lines);
+        let c = scale.len();
+        // SAFETY: the vectors lie below `c` in each row of maps whose sizes were checked, and each block has rows of its own.
+        unsafe {
+            let line = [scale, shift].map(|v| load::<S, NB>(s, v.as_ptr().add(channel), count));
+            let [mean, slope, offset] = [mean, self.slope, self.offset].map(|v| load::<S, NB>(s, v.as_ptr().add(channel), count));
+            for row in block.first..block.first + block.rows {
+                let at = row * c + channel;
+                let x = load::<S, NB>(s, block.gradients.x.as_ptr().add(at), count);
+                let dz = block.masked::<S, NB>(s, at, count, x, line);
+                let dx = std::array::from_fn(|j| s.fma(dz[j], line[0][j], s.fma(s.sub(x[j], mean[j]), slope[j], offset[j])));
+                store::<S, NB>(s, block.gradients.dx.get().add(at), count, dx);
+            }
+        }
+    }
+}

@@ -1,0 +1,77 @@
+//! Pooling, back.
+
+use crate::conv::ConvShape;
+use crate::dispatch::{Isa, Kernel, Simd};
+use crate::threads::each_chunk;
+
+/// Sends each gradient `dy` `[N, OH, OW, C]` to the position that gave the maximum, as
+/// [`max_pool_with_argmax`](crate::max_pool_with_argmax) found it.
+///
+/// # Panics
+/// Where sizes disagree.
+pub fn max_pool_gradient(dx: &mut [f32], dy: &[f32], argmax: &[u32], shape: &ConvShape) {
+    let c = shape.channels;
+    let (image, out) = (shape.input[0] * shape.input[1] * c, shape.output[0] * shape.output[1] * c);
+    assert!(dx.len() == shape.batch * image && dy.len() == shape.batch * out && argmax.len() == dy.len(), "gradients and positions");
+    each_chunk(dx, image, |n, dx| {
+        dx.fill(0.0);
+        let (dy, argmax) = (&dy[n * out..(n + 1) * out], &argmax[n * out..(n + 1) * out]);
+        for (dy, argmax) in dy.chunks_exact(c).zip(argmax.chunks_exact(c)) {
+            for (channel, (&g, &at)) in dy.iter().zip(argmax).enumerate() {
+                if let Some(d) = dx.get_mut(at as usize * c + channel) {
+                    *d += g;
+                }
+            }
+        }
+    });
+}
+
+/// The way back through [`average_pool`](crate::average_pool) with the same `padding_end` and `count_padding`.
+///
+/// # Panics
+/// Where sizes disagree.
+pub fn average_pool_gradient(dx: &mut [f32], dy: &[f32], shape: &ConvShape, padding_end: [usize; 2], count_padding: bool) {
+    let ConvShape { batch, input: [h, w], output: [oh, ow], channels: c, window } = *shape;
+    assert!(dx.len() == batch * h * w * c && dy.len() == batch * oh * ow * c, "gradients");
+    each_chunk(dx, h * w * c, |n, dx| {
+        dx.fill(0.0);
+        for (pixel, dy) in dy[n * oh * ow * c..(n + 1) * oh * ow * c].chunks_exact(c).enumerate() {
+            let (y, x) = (pixel / ow, pixel % ow);
+            let rows: Vec<usize> = (0..window.kernel[0]).filter_map(|tap| window.source(0, y, tap, h)).collect();
+            let columns: Vec<usize> = (0..window.kernel[1]).filter_map(|tap| window.source(1, x, tap, w)).collect();
+            let padded = |axis: usize, out: usize| shape.padded_taps(axis, out, padding_end[axis]);
+            let divisor = if count_padding { padded(0, y) * padded(1, x) } else { rows.len() * columns.len() };
+            let scale = 1.0 / divisor.max(1) as f32;
+            for (sy, sx) in rows.iter().flat_map(|&sy| columns.iter().map(move |&sx| (sy, sx))) {
+                dx[(sy * w + sx) * c..][..c].iter_mut().zip(dy).for_each(|(d, &g)| *d += g * scale);
+            }
+        }
+    });
+}
+
+/// Spreads each gradient `dy` `[N, C]` evenly over the pixels of its channel: `dx` `[N, pixels, C]`.
+///
+/// # Panics
+/// Where sizes disagree.
+pub fn global_average_gradient(dx: &mut [f32], dy: &[f32], pixels: usize, channels: usize) {
+    assert_eq!(dx.len(), dy.len() * pixels, "gradients");
+    let (isa, factor) = (Isa::best(), 1.0 / pixels.max(1) as f32);
+    each_chunk(dx, pixels * channels, |n, dx| isa.run(Spread { dx, dy: &dy[n * channels..(n + 1) * channels], factor }));
+}
+
+struct Spread<'a> {
+    dx: &'a mut [f32],
+    dy: &'a [f32],
+    factor: f32,
+}
+
+impl Kernel for Spread<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<S: Simd>(self, _: S) {
+        for pixel in self.dx.chunks_exact_mut(self.dy.len().max(1)) {
+            pixel.iter_mut().zip(self.dy).for_each(|(d, &g)| *d = g * self.factor);
+        }
+    }
+}
