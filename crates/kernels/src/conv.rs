@@ -118,7 +118,7 @@ pub fn conv2d_planar(output: &mut [f32], input: &[f32], shape: &ConvShape, b: &P
     assert_eq!(b.k, shape.window.kernel[0] * shape.window.kernel[1] * shape.channels, "weights");
     let epilogue_fits = epilogue.bias.is_none_or(|bias| bias.len() == b.n) && epilogue.residual.is_none_or(|r| r.len() == output.len());
     assert!(epilogue_fits, "a bias a channel and a residual of the output's shape");
-    Direct { input, planar: true, shape: *shape, b, epilogue }.run(output);
+    Direct { input, planar: true, shape: *shape, b, epilogue, accumulate: false, place: None }.run(output);
 }
 
 /// A convolution: `input` `[N, H, W, C]`, one packed operand `[KH * KW * C / groups, out / groups]` for each group, `output`
@@ -127,6 +127,12 @@ pub fn conv2d_planar(output: &mut [f32], input: &[f32], shape: &ConvShape, b: &P
 /// # Panics
 /// Where sizes disagree.
 pub fn conv2d(output: &mut [f32], input: &[f32], shape: &ConvShape, groups: &[PackedB], epilogue: &Epilogue) {
+    conv2d_into(output, input, shape, groups, epilogue, false);
+}
+
+/// As [`conv2d`]; with `accumulate`, and then no residual, the result is added to the output.
+pub(crate) fn conv2d_into(output: &mut [f32], input: &[f32], shape: &ConvShape, groups: &[PackedB], epilogue: &Epilogue, accumulate: bool) {
+    assert!(!accumulate || epilogue.residual.is_none(), "either a residual or old values are added");
     assert_eq!(input.len(), shape.batch * shape.input[0] * shape.input[1] * shape.channels, "input");
     let out: usize = groups.iter().map(|b| b.n).sum();
     let m = shape.pixels();
@@ -135,12 +141,12 @@ pub fn conv2d(output: &mut [f32], input: &[f32], shape: &ConvShape, groups: &[Pa
     let taps = shape.window.kernel[0] * shape.window.kernel[1];
     assert!(groups.iter().all(|b| b.k == taps * count), "weights of {taps} taps of {count} channels");
     if let ([b], true) = (groups, shape.is_pointwise()) {
-        return multiply(output, out, m, &Matrix::new(input, m, shape.channels), b, false, epilogue);
+        return multiply(output, out, m, &Matrix::new(input, m, shape.channels), b, accumulate, epilogue);
     }
     if let ([b], true) = (groups, Direct::fits(shape)) {
         let epilogue_fits = epilogue.bias.is_none_or(|bias| bias.len() == out) && epilogue.residual.is_none_or(|r| r.len() == output.len());
         assert!(epilogue_fits, "a bias a channel and a residual of the output's shape");
-        return Direct { input, planar: false, shape: *shape, b, epilogue }.run(output);
+        return Direct { input, planar: false, shape: *shape, b, epilogue, accumulate, place: None }.run(output);
     }
     let mut column = 0;
     for (group, b) in groups.iter().enumerate() {
@@ -150,7 +156,7 @@ pub fn conv2d(output: &mut [f32], input: &[f32], shape: &ConvShape, groups: &[Pa
             residual: epilogue.residual.map(|r| &r[column..]),
             clamp: epilogue.clamp,
         };
-        multiply(&mut output[column..], out, m, &patches, b, false, &part);
+        multiply(&mut output[column..], out, m, &patches, b, accumulate, &part);
         column += b.n;
     }
 }

@@ -25,6 +25,19 @@ pub(crate) struct Direct<'a> {
     pub shape: ConvShape,
     pub b: &'a PackedB,
     pub epilogue: &'a Epilogue<'a>,
+    /// Whether the output's old values are added.
+    pub accumulate: bool,
+    /// Where the output's pixels lie; none: without gaps.
+    pub place: Option<Place>,
+}
+
+/// Pixels of a larger map.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Place {
+    /// Of the first pixel.
+    pub start: usize,
+    /// From image to image, row to row, pixel to pixel.
+    pub strides: [usize; 3],
 }
 
 /// Rows of a map inside a frame of zeros: each of `planes` runs of `width` values.
@@ -49,7 +62,8 @@ impl Direct<'_> {
         (0..2).all(|axis| w.kernel[axis] == 1 || w.dilation[axis] == 1)
     }
 
-    /// Writes the result `[N, OH, OW, n]` into `output`, which holds it.
+    /// Writes the result `[N, OH, OW, n]` into `output`, which holds it. An epilogue with a residual goes with neither `accumulate` nor
+    /// `place`.
     pub fn run(&self, output: &mut [f32]) {
         let ConvShape { batch, output: [oh, ow], window, .. } = self.shape;
         let (lines, n) = (batch * oh, self.b.n);
@@ -161,7 +175,7 @@ impl Part<'_> {
     #[inline(always)]
     fn strips<S: Simd>(&self, s: S, a: &[f32], first: usize, count: usize) {
         let Direct { shape, b, planar, epilogue, .. } = *self.conv;
-        let (ConvShape { output: [_, ow], window, .. }, n) = (shape, b.n);
+        let (ConvShape { output: [oh, ow], window, .. }, n) = (shape, b.n);
         let unit = if planar { 1 } else { shape.channels };
         let (runs, run) = (window.kernel[0] * self.frame.planes, window.kernel[1] * unit);
         let (a_stride, step) = (window.stride[1] * unit, window.stride[0] * self.frame.line());
@@ -176,7 +190,13 @@ impl Part<'_> {
                 let weights = &panel.data[from * panel.vectors * S::LANES..];
                 for line in 0..count {
                     let row = (first + line) * ow;
-                    let c = self.c.get().wrapping_add(row * n + panel.column);
+                    let (at, c_stride) = match self.conv.place {
+                        Some(Place { start, strides }) => {
+                            (start + (first + line) / oh * strides[0] + (first + line) % oh * strides[1], strides[2])
+                        }
+                        None => (row * n, n),
+                    };
+                    let c = self.c.get().wrapping_add(at + panel.column);
                     let strip = Strip {
                         rows: ow,
                         a: a[line * step + rs.start * self.frame.width + piece.start..].as_ptr(),
@@ -186,10 +206,10 @@ impl Part<'_> {
                         run_stride: self.frame.width,
                         b: weights.as_ptr(),
                         c,
-                        c_stride: n,
+                        c_stride,
                         vectors: panel.vectors,
                         width: panel.width,
-                        finish: epilogue.finish(c, n, [row, panel.column], [block, blocks.count()], false),
+                        finish: epilogue.finish(c, c_stride, [row, panel.column], [block, blocks.count()], self.conv.accumulate),
                         ahead: b.ahead::<S>(index, &self.panels, &ks, [line, count], ow),
                     };
                     // SAFETY: A was checked above for the last line's last patch; the panel holds k rows; `conv2d` checked C, bias and

@@ -133,6 +133,7 @@ pub(crate) unsafe trait Simd: Copy + Send + Sync + 'static {
     fn fma(self, a: Self::V, b: Self::V, c: Self::V) -> Self::V;
     fn add(self, a: Self::V, b: Self::V) -> Self::V;
     fn sub(self, a: Self::V, b: Self::V) -> Self::V;
+    fn mul(self, a: Self::V, b: Self::V) -> Self::V;
     /// `x` where `low < v < high`, else 0.
     fn inside(self, v: Self::V, low: Self::V, high: Self::V, x: Self::V) -> Self::V;
     /// The larger; `b` where either is NaN.
@@ -192,6 +193,10 @@ unsafe impl Simd for Portable {
     #[inline(always)]
     fn sub(self, a: Self::V, b: Self::V) -> Self::V {
         std::array::from_fn(|i| a[i] - b[i])
+    }
+    #[inline(always)]
+    fn mul(self, a: Self::V, b: Self::V) -> Self::V {
+        std::array::from_fn(|i| a[i] * b[i])
     }
     #[inline(always)]
     fn inside(self, v: Self::V, low: Self::V, high: Self::V, x: Self::V) -> Self::V {
@@ -271,6 +276,10 @@ unsafe impl Simd for Avx2 {
         unsafe { _mm256_sub_ps(a, b) }
     }
     #[inline(always)]
+    fn mul(self, a: Self::V, b: Self::V) -> Self::V {
+        unsafe { _mm256_mul_ps(a, b) }
+    }
+    #[inline(always)]
     fn inside(self, v: Self::V, low: Self::V, high: Self::V, x: Self::V) -> Self::V {
         unsafe {
             let keep = _mm256_and_ps(_mm256_cmp_ps::<_CMP_LT_OQ>(low, v), _mm256_cmp_ps::<_CMP_LT_OQ>(v, high));
@@ -347,6 +356,10 @@ unsafe impl Simd for Avx512 {
     #[inline(always)]
     fn sub(self, a: Self::V, b: Self::V) -> Self::V {
         unsafe { _mm512_sub_ps(a, b) }
+    }
+    #[inline(always)]
+    fn mul(self, a: Self::V, b: Self::V) -> Self::V {
+        unsafe { _mm512_mul_ps(a, b) }
     }
     #[inline(always)]
     fn inside(self, v: Self::V, low: Self::V, high: Self::V, x: Self::V) -> Self::V {

@@ -23,6 +23,7 @@ mod layout;
 mod memory;
 mod normalise;
 mod pack;
+mod peak;
 mod pool;
 mod scratch;
 #[cfg(test)]
@@ -45,6 +46,7 @@ pub use layout::{nchw_to_nhwc, nhwc_to_nchw};
 pub use memory::keep_freed_memory;
 pub use normalise::{layer_norm, softmax};
 pub use pack::{Matrix, PackedB};
+pub use peak::multiply_adds;
 pub use pool::{PoolShape, average_pool, global_average, max_pool, max_pool_with_argmax};
 pub use threads::Threads;
 pub use vectorize::{Loops, vectorized};

@@ -89,28 +89,21 @@ impl PackedB {
 
     /// Packs another matrix into the same memory.
     pub(crate) fn repack(&mut self, b: Matrix) {
-        let (lanes, panel) = self.isa.panel();
-        (self.k, self.n) = (b.rows, b.cols);
-        self.data.resize(b.rows * b.cols.div_ceil(lanes) * lanes);
-        let vectors = b.cols.div_ceil(lanes);
-        let mut at = 0;
-        for index in 0..vectors.div_ceil(panel) {
-            let (first, count) = share(vectors, panel, index);
-            let (column, padded) = (first * lanes, count * lanes);
-            let width = padded.min(b.cols - column);
-            for (k, row) in self.data[at..at + padded * b.rows].chunks_exact_mut(padded).enumerate() {
-                let start = k * b.row_stride + column * b.col_stride;
-                if b.col_stride == 1 {
-                    row[..width].copy_from_slice(&b.data[start..start + width]);
-                } else {
-                    for (j, value) in row[..width].iter_mut().enumerate() {
-                        *value = b.data[start + j * b.col_stride];
-                    }
-                }
-                row[width..].fill(0.0);
-            }
-            at += padded * b.rows;
-        }
+        let data = self.reshape(b.rows, b.cols);
+        let this = &*self;
+        // Parts of some ten thousand values: a panel, or some of its rows.
+        let panels = this.panels();
+        let pieces =
+            if b.rows * b.cols < 2 * PIECE { 1 } else { (b.rows * b.cols).div_ceil(PIECE).div_ceil(panels).min(b.rows.div_ceil(TURN)) };
+        parallel(panels * pieces, |index| {
+            let (column, width, padded) = this.place(index / pieces);
+            let rows = crate::gemm::share(b.rows, pieces, index % pieces);
+            // SAFETY: the panels' values follow one another, `padded * k` each; each part has rows of a panel of its own, and nobody reads
+            // the values through `this` meanwhile.
+            let values =
+                unsafe { std::slice::from_raw_parts_mut(data.get().add(column * b.rows + rows.start * padded), rows.len() * padded) };
+            pack_rows(values, b, rows, column, [width, padded]);
+        });
     }
 
     /// Rows.
@@ -134,8 +127,16 @@ impl PackedB {
         Panel { column, width, vectors: padded / self.isa.panel().0, data: &self.data[at..at + padded * self.k] }
     }
 
+    /// Makes it `[k, n]`, with values that are unspecified; where they begin.
+    pub(crate) fn reshape(&mut self, k: usize, n: usize) -> Shared {
+        let lanes = self.isa.panel().0;
+        (self.k, self.n) = (k, n);
+        self.data.resize(k * n.div_ceil(lanes) * lanes);
+        Shared(self.data.as_mut_ptr())
+    }
+
     /// First column, columns, and columns with padding of a panel, whose values begin `first column * k` values from the start.
-    fn place(&self, index: usize) -> (usize, usize, usize) {
+    pub(crate) fn place(&self, index: usize) -> (usize, usize, usize) {
         let (lanes, panel) = self.isa.panel();
         let (first, vectors) = share(self.n.div_ceil(lanes), panel, index);
         let column = first * lanes;
@@ -144,10 +145,7 @@ impl PackedB {
 
     /// Makes it `[k, n]`; `fill` writes all values of each panel, panels in parallel.
     pub(crate) fn fill(&mut self, k: usize, n: usize, fill: impl Fn(&mut PanelMut) + Sync) {
-        let lanes = self.isa.panel().0;
-        (self.k, self.n) = (k, n);
-        self.data.resize(k * n.div_ceil(lanes) * lanes);
-        let data = Shared(self.data.as_mut_ptr());
+        let data = self.reshape(k, n);
         let this = &*self;
         parallel(this.panels(), |index| {
             let (column, width, padded) = this.place(index);
@@ -172,6 +170,40 @@ impl PackedB {
         let (next, now) = (self.panel(panel), self.panel(index).vectors);
         let width = next.vectors * S::LANES;
         Ahead::new(next.data.as_ptr().wrapping_add(row * width), ks.len() * width, part, tiles::<S>(rows, now) * ks.len())
+    }
+}
+
+/// Values of a part of packing.
+const PIECE: usize = 1 << 14;
+/// Rows that are turned together: a cache line of each column.
+const TURN: usize = 16;
+
+/// Packs the rows `rows` of `width` columns from `column` on.
+fn pack_rows(values: &mut [f32], b: Matrix, rows: Range<usize>, column: usize, [width, padded]: [usize; 2]) {
+    if b.col_stride == 1 {
+        for (k, row) in rows.zip(values.chunks_exact_mut(padded.max(1))) {
+            let start = k * b.row_stride + column;
+            row[..width].copy_from_slice(&b.data[start..start + width]);
+            row[width..].fill(0.0);
+        }
+        return;
+    }
+    for (block, values) in values.chunks_mut(TURN * padded.max(1)).enumerate() {
+        let first = rows.start + block * TURN;
+        let count = values.len() / padded.max(1);
+        for j in 0..width {
+            let start = first * b.row_stride + (column + j) * b.col_stride;
+            if b.row_stride == 1 {
+                for (i, &value) in b.data[start..start + count].iter().enumerate() {
+                    values[i * padded + j] = value;
+                }
+            } else {
+                for i in 0..count {
+                    values[i * padded + j] = b.data[start + i * b.row_stride];
+                }
+            }
+        }
+        values.chunks_exact_mut(padded.max(1)).for_each(|row| row[width..].fill(0.0));
     }
 }
 

@@ -1,7 +1,5 @@
 //! Pooling, NHWC.
 
-use rayon::prelude::*;
-
 use crate::conv::ConvShape;
 use crate::dispatch::{Isa, Kernel, Simd};
 use crate::gemm::Shared;
@@ -52,7 +50,7 @@ fn each_pixel(output: &mut [f32], input: &[f32], shape: &PoolShape, pixel: impl 
 
 /// Runs `each(position)` for every pixel of the input under a window.
 #[inline(always)]
-fn each_tap(shape: &PoolShape, y: usize, x: usize, mut each: impl FnMut(usize)) {
+pub(crate) fn each_tap(shape: &PoolShape, y: usize, x: usize, mut each: impl FnMut(usize)) {
     let ([h, w], window) = (shape.input, shape.window);
     for ky in 0..window.kernel[0] {
         let Some(sy) = window.source(0, y, ky, h) else { continue };
@@ -109,21 +107,84 @@ pub fn max_pool_with_argmax(output: &mut [f32], argmax: &mut [u32], input: &[f32
     let (c, [h, w], [oh, ow]) = (shape.channels, shape.input, shape.output);
     assert_eq!(input.len(), shape.batch * h * w * c, "input");
     assert!(output.len() == shape.pixels() * c && argmax.len() == output.len(), "output and argmax");
-    let row = (ow * c).max(1);
-    output.par_chunks_mut(row).zip(argmax.par_chunks_mut(row)).enumerate().for_each(|(index, (out, argmax))| {
+    let (isa, row, len) = (Isa::best(), ow * c, argmax.len());
+    let positions = Positions(argmax.as_mut_ptr());
+    each_chunk(output, row, |index, out| {
+        let from = index * row;
+        assert!(from + out.len() <= len);
+        // SAFETY: the rows of the positions are those of the output, which do not overlap, and there are as many.
+        let argmax = unsafe { std::slice::from_raw_parts_mut(positions.get().add(from), out.len()) };
         let image = &input[index / oh * h * w * c..][..h * w * c];
-        for (x, (out, argmax)) in out.chunks_exact_mut(c).zip(argmax.chunks_exact_mut(c)).enumerate() {
-            out.fill(f32::NEG_INFINITY);
-            argmax.fill(u32::MAX);
-            each_tap(shape, index % oh, x, |at| {
-                for ((o, a), &v) in out.iter_mut().zip(argmax.iter_mut()).zip(&image[at * c..(at + 1) * c]) {
-                    if v > *o || v.is_nan() || *a == u32::MAX {
-                        (*o, *a) = (v, at as u32);
-                    }
+        isa.run(Maxima { out, argmax, image, y: index % oh, shape });
+    });
+}
+
+/// Where positions begin of which each task gets a row of its own.
+struct Positions(*mut u32);
+// SAFETY: rows do not overlap.
+unsafe impl Sync for Positions {}
+
+impl Positions {
+    fn get(&self) -> *mut u32 {
+        self.0
+    }
+}
+
+/// A row of maxima with their positions.
+struct Maxima<'a> {
+    out: &'a mut [f32],
+    argmax: &'a mut [u32],
+    image: &'a [f32],
+    y: usize,
+    shape: &'a PoolShape,
+}
+
+/// Channels whose maxima and positions are held in registers.
+const PAIRS: usize = 16;
+
+impl Kernel for Maxima<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<S: Simd>(self, _: S) {
+        let (c, y) = (self.shape.channels, self.y);
+        for (x, (out, argmax)) in self.out.chunks_exact_mut(c).zip(self.argmax.chunks_exact_mut(c)).enumerate() {
+            let (outs, rest) = out.as_chunks_mut::<PAIRS>();
+            let (positions, last) = argmax.as_chunks_mut::<PAIRS>();
+            for (index, (out, argmax)) in outs.iter_mut().zip(positions).enumerate() {
+                let (mut top, mut place) = ([f32::NEG_INFINITY; PAIRS], [u32::MAX; PAIRS]);
+                each_tap(
+                    self.shape,
+                    y,
+                    x,
+                    #[inline(always)]
+                    |at| {
+                        if let Some(values) = self.image[at * c + index * PAIRS..].first_chunk::<PAIRS>() {
+                            for i in 0..PAIRS {
+                                larger_at(&mut top[i], &mut place[i], values[i], at);
+                            }
+                        }
+                    },
+                );
+                (*out, *argmax) = (top, place);
+            }
+            rest.fill(f32::NEG_INFINITY);
+            last.fill(u32::MAX);
+            let first = c - rest.len();
+            each_tap(self.shape, y, x, |at| {
+                for ((top, place), &v) in rest.iter_mut().zip(last.iter_mut()).zip(&self.image[at * c + first..]) {
+                    larger_at(top, place, v, at);
                 }
             });
         }
-    });
+    }
+}
+
+#[inline(always)]
+fn larger_at(top: &mut f32, place: &mut u32, v: f32, at: usize) {
+    let better = (v > *top) | v.is_nan() | (*place == u32::MAX);
+    *top = if better { v } else { *top };
+    *place = if better { at as u32 } else { *place };
 }
 
 /// Means; `padding_end` is the padding below and to the right, `count_padding` whether padded zeros count in the divisor.

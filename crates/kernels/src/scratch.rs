@@ -4,11 +4,13 @@ use std::cell::Cell;
 
 use crate::buffer::Buffer;
 use crate::pack::PackedB;
+use crate::winograd::WinogradWeights;
 
 thread_local! {
     static PART: Cell<Buffer> = const { Cell::new(Buffer::new()) };
     static WHOLE: Cell<Buffer> = const { Cell::new(Buffer::new()) };
     static SLOTS: [Cell<Buffer>; 3] = const { [const { Cell::new(Buffer::new()) }; 3] };
+    static WINOGRAD: Cell<WinogradWeights> = const { Cell::new(WinogradWeights::empty()) };
     static PACKED: Cell<Vec<PackedB>> = const { Cell::new(Vec::new()) };
 }
 
@@ -59,5 +61,13 @@ pub(crate) fn for_packed<R>(f: impl FnOnce(&mut Vec<PackedB>) -> R) -> R {
     let mut packed = PACKED.take();
     let result = f(&mut packed);
     PACKED.set(packed);
+    result
+}
+
+/// Gives `f` this thread's transformed weights, whatever they held before.
+pub(crate) fn for_winograd<R>(f: impl FnOnce(&mut WinogradWeights) -> R) -> R {
+    let mut weights = WINOGRAD.replace(WinogradWeights::empty());
+    let result = f(&mut weights);
+    WINOGRAD.set(weights);
     result
 }

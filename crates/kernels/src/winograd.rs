@@ -4,6 +4,8 @@
 //! A map is cut into tiles that overlap by two rows and columns; each becomes `(M + 2)²` points; at each point the tiles are multiplied by
 //! the weights' point as matrices `[tiles, C] · [C, out]`; and the products become `M × M` outputs. Everything runs over channels.
 
+mod training;
+
 use std::ops::Range;
 
 use crate::buffer::Buffer;
@@ -14,6 +16,8 @@ use crate::pack::{Matrix, PackedB};
 use crate::scratch;
 use crate::threads::{count, parallel};
 use crate::tile::{Ahead, Finish, Strip, tiles};
+
+pub(crate) use training::winograd_side_training;
 
 /// Bytes of weights that stay in a thread's second cache level beside its tiles.
 const RESIDENT: usize = 1 << 20;
@@ -84,18 +88,30 @@ pub fn winograd_side(shape: &ConvShape, outputs: usize) -> Option<usize> {
 }
 
 /// Multiply-adds that take as long as the transform of one value, measured.
-const TRANSFORM: usize = 10;
+pub(crate) const TRANSFORM: usize = 10;
 /// Multiply-adds that take as long as reading one weight from memory, measured.
-const WEIGHT: usize = 46;
+pub(super) const WEIGHT: usize = 46;
 
 /// A 3 × 3 convolution of stride 1: `input` `[N, H, W, C]`, `output` `[N, OH, OW, out]`; bias, residual and activation as in [`Epilogue`].
 ///
 /// # Panics
 /// Where sizes disagree, or the window is another one.
 pub fn winograd(output: &mut [f32], input: &[f32], shape: &ConvShape, weights: &WinogradWeights, epilogue: &Epilogue) {
+    winograd_into(output, input, shape, weights, epilogue, false);
+}
+
+/// As [`winograd`]; with `accumulate` the result is added to the output.
+pub(crate) fn winograd_into(
+    output: &mut [f32],
+    input: &[f32],
+    shape: &ConvShape,
+    weights: &WinogradWeights,
+    epilogue: &Epilogue,
+    accumulate: bool,
+) {
     match weights.side {
-        2 => Tiled::<2, 4>::run(output, input, shape, weights, epilogue),
-        _ => Tiled::<4, 6>::run(output, input, shape, weights, epilogue),
+        2 => Tiled::<2, 4>::run(output, input, shape, weights, epilogue, accumulate),
+        _ => Tiled::<4, 6>::run(output, input, shape, weights, epilogue, accumulate),
     }
 }
 
@@ -105,6 +121,8 @@ struct Tiled<'a, const M: usize, const A: usize> {
     shape: ConvShape,
     weights: &'a WinogradWeights,
     epilogue: &'a Epilogue<'a>,
+    /// Whether the output's old values are added.
+    accumulate: bool,
     output: Shared,
     isa: Isa,
     /// Channels read and written.
@@ -125,7 +143,14 @@ struct Block {
 }
 
 impl<'a, const M: usize, const A: usize> Tiled<'a, M, A> {
-    fn run(output: &mut [f32], input: &'a [f32], shape: &ConvShape, weights: &'a WinogradWeights, epilogue: &'a Epilogue<'a>) {
+    fn run(
+        output: &mut [f32],
+        input: &'a [f32],
+        shape: &ConvShape,
+        weights: &'a WinogradWeights,
+        epilogue: &'a Epilogue<'a>,
+        accumulate: bool,
+    ) {
         let (isa, c, n) = (weights.points[0].isa, weights.points[0].k, weights.points[0].n);
         let (w, [oh, ow]) = (shape.window, shape.output);
         assert!(w.kernel == [3, 3] && w.stride == [1, 1] && w.dilation == [1, 1], "3 × 3, stride 1, no dilation");
@@ -134,7 +159,8 @@ impl<'a, const M: usize, const A: usize> Tiled<'a, M, A> {
         assert!(epilogue.bias.is_none_or(|bias| bias.len() == n), "one bias a channel");
         assert!(epilogue.residual.is_none_or(|r| r.len() == output.len()), "a residual of the output's shape");
         let grid = [oh.div_ceil(M), ow.div_ceil(M)];
-        let this = Self { input, shape: *shape, weights, epilogue, output: Shared(output.as_mut_ptr()), isa, sizes: [c, n], grid };
+        let output = Shared(output.as_mut_ptr());
+        let this = Self { input, shape: *shape, weights, epilogue, accumulate, output, isa, sizes: [c, n], grid };
         let (tiles, threads) = (shape.batch * grid[0] * grid[1], count());
         let most = (BLOCK / (A * A * (c + n))).max(8);
         if A * A * c * n * 4 <= RESIDENT {
@@ -222,55 +248,10 @@ impl<const M: usize, const A: usize> Stage<'_, '_, M, A> {
     /// `Bᵀ d B` of a tile.
     #[inline(always)]
     fn points<S: Simd>(&self, s: S, tile: usize) {
-        let ConvShape { input: [h, w], channels: c, window, .. } = self.tiled.shape;
-        let (n, [y, x]) = self.tiled.place(self.block.first + tile);
-        let image = &self.tiled.input[n * h * w * c..(n + 1) * h * w * c];
-        // Rows and columns outside the map are zeros.
-        let inside = |at: usize, padding: usize, size: usize| at.checked_sub(padding).filter(|&at| at < size);
-        let rows: [Option<usize>; A] = std::array::from_fn(|i| inside(y + i, window.padding[0], h));
-        let columns: [Option<usize>; A] = std::array::from_fn(|i| inside(x + i, window.padding[1], w));
-        if rows.iter().chain(&columns).all(Option::is_some) {
-            let first = image[((y - window.padding[0]) * w + x - window.padding[1]) * c..].as_ptr();
-            self.transform(s, tile, |i, j| Some(first.wrapping_add((i * w + j) * c)));
-        } else {
-            let pixel = |i: usize, j: usize| Some(image.as_ptr().wrapping_add((rows[i]? * w + columns[j]?) * c));
-            self.transform(s, tile, pixel);
-        }
-    }
-
-    /// The points of a tile whose pixel `(i, j)` is at `pixel(i, j)`; none: zeros.
-    #[allow(
-        clippy::needless_range_loop,
-        reason = "constant bounds over rows and columns alike: the loops unroll and the values stay in registers"
-    )]
-    #[inline(always)]
-    fn transform<S: Simd>(&self, s: S, tile: usize, pixel: impl Fn(usize, usize) -> Option<*const f32>) {
-        let (c, stride) = (self.tiled.sizes[0], self.block.strides[0]);
-        let target = self.block.points.get().wrapping_add(tile * c);
-        let mut channel = 0;
-        while channel < c {
-            let count = S::LANES.min(c - channel);
-            let mut d = [[s.splat(0.0); A]; A];
-            #[allow(clippy::needless_range_loop)] // columns of an array of rows
-            for j in 0..A {
-                let column: [S::V; A] = std::array::from_fn(|i| match pixel(i, j) {
-                    // SAFETY: `points` gives pixels of the image: `count` channels follow the `channel`th.
-                    Some(pixel) => unsafe { s.load_first(pixel.add(channel), count) },
-                    None => s.splat(0.0),
-                });
-                let column = to_points(s, column);
-                for i in 0..A {
-                    d[i][j] = column[i];
-                }
-            }
-            for (i, row) in d.into_iter().enumerate() {
-                for (j, v) in to_points(s, row).into_iter().enumerate() {
-                    // SAFETY: the block holds `stride` values for each point, `c` of them this tile's.
-                    unsafe { s.store_first(target.add((i * A + j) * stride + channel), count, v) };
-                }
-            }
-            channel += S::LANES;
-        }
+        let (n, place) = self.tiled.place(self.block.first + tile);
+        let target = Shared(self.block.points.get().wrapping_add(tile * self.tiled.sizes[0]));
+        // SAFETY: the block holds `stride` values for each point, `c` of them this tile's.
+        unsafe { tile_points::<S, A>(s, self.tiled.input, &self.tiled.shape, n, place, target, self.block.strides[0]) };
     }
 
     /// `[tiles, C] · [C, out]` at a point.
@@ -362,8 +343,11 @@ impl<const M: usize, const A: usize> Stage<'_, '_, M, A> {
                             if let Some(residual) = epilogue.residual {
                                 v = s.add(v, load(residual.as_ptr().add(at)));
                             }
-                            let v = s.min(high, s.max(low, v));
                             let out = self.tiled.output.get().add(at);
+                            if self.tiled.accumulate {
+                                v = s.add(v, load(out));
+                            }
+                            let v = s.min(high, s.max(low, v));
                             if full { s.store(out, v) } else { s.store_first(out, count, v) }
                         }
                     }
@@ -371,6 +355,78 @@ impl<const M: usize, const A: usize> Stage<'_, '_, M, A> {
             }
             channel += S::LANES;
         }
+    }
+}
+
+/// `Bᵀ d B` of the tile of image `n` under the outputs from `[y, x]` on: `A * A` points of the input's channels, `stride` apart.
+///
+/// # Safety
+/// `target` has room for them, and nobody else touches it meanwhile.
+#[inline(always)]
+pub(crate) unsafe fn tile_points<S: Simd, const A: usize>(
+    s: S,
+    input: &[f32],
+    shape: &ConvShape,
+    n: usize,
+    [y, x]: [usize; 2],
+    target: Shared,
+    stride: usize,
+) {
+    let ConvShape { input: [h, w], channels: c, window, .. } = *shape;
+    let image = &input[n * h * w * c..(n + 1) * h * w * c];
+    // Rows and columns outside the map are zeros.
+    let inside = |at: usize, padding: usize, size: usize| at.checked_sub(padding).filter(|&at| at < size);
+    let rows: [Option<usize>; A] = std::array::from_fn(|i| inside(y + i, window.padding[0], h));
+    let columns: [Option<usize>; A] = std::array::from_fn(|i| inside(x + i, window.padding[1], w));
+    if rows.iter().chain(&columns).all(Option::is_some) {
+        let first = image[((y - window.padding[0]) * w + x - window.padding[1]) * c..].as_ptr();
+        // SAFETY: all pixels lie in the image; the caller's promise.
+        unsafe { transform::<S, A>(s, c, target, stride, |i, j| Some(first.wrapping_add((i * w + j) * c))) };
+    } else {
+        let pixel = |i: usize, j: usize| Some(image.as_ptr().wrapping_add((rows[i]? * w + columns[j]?) * c));
+        // SAFETY: `pixel` gives pixels of the image alone; the caller's promise.
+        unsafe { transform::<S, A>(s, c, target, stride, pixel) };
+    }
+}
+
+/// The points of a tile whose pixel `(i, j)` of `c` channels is at `pixel(i, j)`; none: zeros.
+///
+/// # Safety
+/// Pixels hold `c` values; `target` as in [`tile_points`].
+#[allow(
+    clippy::needless_range_loop,
+    reason = "constant bounds over rows and columns alike: the loops unroll and the values stay in registers"
+)]
+#[inline(always)]
+unsafe fn transform<S: Simd, const A: usize>(
+    s: S,
+    c: usize,
+    target: Shared,
+    stride: usize,
+    pixel: impl Fn(usize, usize) -> Option<*const f32>,
+) {
+    let mut channel = 0;
+    while channel < c {
+        let count = S::LANES.min(c - channel);
+        let mut d = [[s.splat(0.0); A]; A];
+        for j in 0..A {
+            let column: [S::V; A] = std::array::from_fn(|i| match pixel(i, j) {
+                // SAFETY: `count` channels of the pixel follow the `channel`th.
+                Some(pixel) => unsafe { s.load_first(pixel.add(channel), count) },
+                None => s.splat(0.0),
+            });
+            let column = to_points(s, column);
+            for i in 0..A {
+                d[i][j] = column[i];
+            }
+        }
+        for (i, row) in d.into_iter().enumerate() {
+            for (j, v) in to_points(s, row).into_iter().enumerate() {
+                // SAFETY: the caller's promise.
+                unsafe { s.store_first(target.get().add((i * A + j) * stride + channel), count, v) };
+            }
+        }
+        channel += S::LANES;
     }
 }
 

@@ -1,8 +1,9 @@
 //! The way back through self-attention; the probabilities are computed anew, head by head, so that nothing quadratic is kept.
 
 use super::activation::SoftmaxBack;
-use crate::dispatch::Isa;
-use crate::gemm::{Epilogue, Shared, gemm_for, multiply};
+use super::outer::Outer;
+use crate::dispatch::{Isa, Kernel, Simd};
+use crate::gemm::{Shared, multiply_at};
 use crate::normalise::softmax_rows;
 use crate::pack::{Matrix, PackedB};
 use crate::scratch::{self, Slot};
@@ -43,27 +44,59 @@ impl Head {
         let rows = |which: usize| Matrix::strided(&qkv[which * width + h * d..], t, d, 3 * width);
         let dy = Matrix::strided(&dy[h * d..], t, d, width);
         let scale = 1.0 / (d as f32).sqrt();
-        scratch::for_use(Slot::Part, 2 * t * t + t * d, |memory| {
-            let (p, memory) = memory.split_at_mut(t * t);
-            let (ds, part) = memory.split_at_mut(t * t);
-            let product = |c: &mut [f32], a: Matrix, b: Matrix| {
-                multiply(c, b.cols, a.rows, &a, &PackedB::for_isa(isa, b), false, &Epilogue::default());
-            };
-            product(p, rows(0), rows(1).t());
-            softmax_rows(isa, p, t, scale);
-            product(ds, dy, rows(2).t());
-            isa.run(SoftmaxBack { dx: ds, y: p, columns: t, scale });
-            let mut write = |which: usize, a: Matrix, b: Matrix| {
-                gemm_for(isa, part, a, b, false);
-                for (i, row) in part.chunks_exact(d).enumerate() {
-                    let at = i * 3 * width + which * width + h * d;
-                    // SAFETY: `at + d` lies in the image's `t * 3 * width` values, and each head has columns of its own.
-                    unsafe { std::ptr::copy_nonoverlapping(row.as_ptr(), dqkv.get().add(at), d) };
-                }
-            };
-            write(0, Matrix::new(ds, t, t), rows(1));
-            write(1, Matrix::new(ds, t, t).t(), rows(0));
-            write(2, Matrix::new(p, t, t).t(), dy);
+        let part = |which: usize| Shared(dqkv.get().wrapping_add(which * width + h * d));
+        scratch::for_use(Slot::Part, 2 * t * t, |memory| {
+            let (p, ds) = memory.split_at_mut(t * t);
+            scratch::for_packed(|packed| {
+                packed.retain(|p| p.isa == isa);
+                packed.resize_with(packed.len().max(1), || PackedB::for_isa(isa, Matrix::new(&[], 0, 0)));
+                let mut product = |c: Shared, stride: usize, a: Matrix, b: Matrix| {
+                    packed[0].repack(b);
+                    // SAFETY: `p` and `ds` hold `t` rows of `t` values; the head's columns of the gradient are this part's own.
+                    unsafe { multiply_at(c, stride, t, &a, &packed[0]) };
+                };
+                product(Shared(p.as_mut_ptr()), t, rows(0), rows(1).t());
+                softmax_rows(isa, p, t, scale);
+                product(Shared(ds.as_mut_ptr()), t, dy, rows(2).t());
+                isa.run(SoftmaxBack { dx: ds, y: p, columns: t, scale });
+                product(part(0), 3 * width, Matrix::new(ds, t, t), rows(1));
+            });
+            isa.run(Turned { a: ds, b: rows(0), c: part(1), c_stride: 3 * width });
+            isa.run(Turned { a: p, b: dy, c: part(2), c_stride: 3 * width });
         });
+    }
+}
+
+/// `c = aᵀ b` of a square `a`.
+struct Turned<'a> {
+    a: &'a [f32],
+    b: Matrix<'a>,
+    c: Shared,
+    c_stride: usize,
+}
+
+impl Kernel for Turned<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<S: Simd>(self, s: S) {
+        let t = self.b.rows;
+        assert_eq!(self.a.len(), t * t, "a square");
+        let outer = Outer {
+            m: t,
+            n: self.b.cols,
+            u: self.a.as_ptr(),
+            u_step: t,
+            v: self.b.data.as_ptr(),
+            v_step: self.b.row_stride,
+            runs: &[(0, 0)],
+            run: t,
+            c: self.c.get(),
+            c_stride: self.c_stride,
+            first: true,
+            ahead: [(std::ptr::null(), 0); 2],
+        };
+        // SAFETY: `t` rows of both operands; the head's columns of the gradient, `t` rows, are this part's own.
+        unsafe { outer.run(s) };
     }
 }

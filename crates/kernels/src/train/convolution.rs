@@ -1,6 +1,6 @@
 //! Convolutions forward and back: which way each is computed.
 
-use super::{dense, depthwise};
+use super::{dense, depthwise, weight, winograd_weight};
 use crate::conv::ConvShape;
 use crate::dispatch::Isa;
 use crate::gemm::Epilogue;
@@ -109,7 +109,10 @@ impl Convolution {
         if self.is_depthwise() {
             return depthwise::weight_gradient(self, dw, dy, x);
         }
-        dense::weight_gradient(self, dw, dy, x);
+        if winograd_weight::gains(self) {
+            return winograd_weight::weight_gradient(self, dw, dy, x);
+        }
+        weight::weight_gradient(self, dw, dy, x);
     }
 
     fn check(&self, input: usize, output: usize, weight: usize) {

@@ -1,11 +1,13 @@
 //! Dense and grouped convolutions as matrix products.
 
 use super::convolution::Convolution;
-use crate::conv::Patches;
-use crate::gemm::{Epilogue, Rows, gemm_for, multiply, share};
+use crate::conv::{ConvShape, Patches, Window, conv2d_into};
+use crate::direct::{Direct, Place};
+use crate::gemm::{Epilogue, multiply};
 use crate::pack::{Matrix, PackedB};
 use crate::scratch::{self, Slot};
 use crate::threads::each_chunk;
+use crate::winograd::{winograd_into, winograd_side_training};
 
 /// Values of patches in a block: they stay in the second cache level.
 const BLOCK: usize = 1 << 17;
@@ -27,6 +29,12 @@ fn with_groups<R>(c: &Convolution, weight: &[f32], pack: impl Fn(&mut PackedB, &
 /// `y = patches(x) · W`.
 pub(super) fn forward(c: &Convolution, y: &mut [f32], x: &[f32], weight: &[f32], epilogue: &Epilogue) {
     let (inner, taps) = (c.inner(), c.taps());
+    if let Some(side) = by_winograd(c, &c.shape, c.outputs) {
+        return scratch::for_winograd(|weights| {
+            weights.transform(c.isa, weight, [c.outputs, inner], side, false);
+            winograd_into(y, x, &c.shape, weights, epilogue, false);
+        });
+    }
     // Rows: tap, input channel; columns: output channel.
     let pack = |packed: &mut PackedB, weight: &[f32]| {
         if taps == 1 {
@@ -40,7 +48,7 @@ pub(super) fn forward(c: &Convolution, y: &mut [f32], x: &[f32], weight: &[f32],
             }
         });
     };
-    with_groups(c, weight, pack, |packed| crate::conv::conv2d(y, x, &c.shape, packed, epilogue));
+    with_groups(c, weight, pack, |packed| product(y, x, &c.shape, packed, epilogue, false));
 }
 
 pub(super) fn input_gradient(c: &Convolution, dx: &mut [f32], dy: &[f32], weight: &[f32], accumulate: bool) {
@@ -52,23 +60,121 @@ pub(super) fn input_gradient(c: &Convolution, dx: &mut [f32], dy: &[f32], weight
             multiply(dx, inner, c.shape.pixels(), &rows, &packed[0], accumulate, &Epilogue::default());
         });
     }
-    match c.mirrored() {
-        Some(shape) if !accumulate => {
-            // Rows: mirrored tap, output channel; columns: input channel.
-            let pack = |packed: &mut PackedB, weight: &[f32]| {
-                packed.fill(taps * each, inner, |panel| {
-                    for (o, weight) in weight.chunks_exact(inner * taps).enumerate() {
-                        for column in panel.columns() {
-                            let run = &weight[column * taps..][..taps];
-                            run.iter().enumerate().for_each(|(t, &w)| panel.put((taps - 1 - t) * each + o, column, w));
-                        }
-                    }
-                });
-            };
-            with_groups(c, weight, pack, |packed| crate::conv::conv2d(dx, dy, &shape, packed, &Epilogue::default()));
+    if let Some(shape) = c.mirrored() {
+        if let Some(side) = by_winograd(c, &shape, inner) {
+            return scratch::for_winograd(|weights| {
+                weights.transform(c.isa, weight, [c.outputs, inner], side, true);
+                winograd_into(dx, dy, &shape, weights, &Epilogue::default(), accumulate);
+            });
         }
-        _ => scattered(c, dx, dy, weight, accumulate),
+        // Rows: mirrored tap, output channel; columns: input channel.
+        let pack = |packed: &mut PackedB, weight: &[f32]| {
+            packed.fill(taps * each, inner, |panel| {
+                for (o, weight) in weight.chunks_exact(inner * taps).enumerate() {
+                    for column in panel.columns() {
+                        let run = &weight[column * taps..][..taps];
+                        run.iter().enumerate().for_each(|(t, &w)| panel.put((taps - 1 - t) * each + o, column, w));
+                    }
+                }
+            });
+        };
+        return with_groups(c, weight, pack, |packed| product(dx, dy, &shape, packed, &Epilogue::default(), accumulate));
     }
+    if !phases(c, dx, dy, weight, accumulate) {
+        scattered(c, dx, dy, weight, accumulate);
+    }
+}
+
+/// Pixels of a line that fill a tile of the microkernel.
+const WIDE: usize = 7;
+
+/// `y = patches(x) · packed`: patches of narrow maps are written out, so that tiles are not cut at the end of each line.
+fn product(y: &mut [f32], x: &[f32], shape: &ConvShape, packed: &[PackedB], epilogue: &Epilogue, accumulate: bool) {
+    match packed {
+        [packed] if shape.output[1] < WIDE && !shape.is_pointwise() => {
+            let patches = Patches { input: x, shape: *shape, first: 0, count: shape.channels };
+            multiply(y, packed.n, shape.pixels(), &patches, packed, accumulate, epilogue);
+        }
+        _ => conv2d_into(y, x, shape, packed, epilogue, accumulate),
+    }
+}
+
+/// The side of Winograd's tiles, where they gain.
+fn by_winograd(c: &Convolution, shape: &ConvShape, outputs: usize) -> Option<usize> {
+    if c.groups == 1 { winograd_side_training(shape, outputs) } else { None }
+}
+
+/// Along one axis: the input's positions `offset + stride * q`, which `count` taps from `first` on, `stride` apart, reach.
+struct Phase {
+    offset: usize,
+    size: usize,
+    first: usize,
+    count: usize,
+    /// Zeros before the gradients that the mirrored taps read.
+    padding: usize,
+}
+
+/// The phases of the input's positions along an axis; none where a window of them would begin inside the map.
+fn phases_of(c: &Convolution, axis: usize) -> Option<Vec<Phase>> {
+    let (w, size) = (c.shape.window, c.shape.input[axis]);
+    let (stride, kernel, pad) = (w.stride[axis], w.kernel[axis], w.padding[axis]);
+    (0..stride.min(size))
+        .map(|offset| {
+            // Position `offset + stride q` meets tap `first + stride j` in output `q + shift - j`.
+            let (first, shift) = ((offset + pad) % stride, (offset + pad) / stride);
+            let count = kernel.saturating_sub(first).div_ceil(stride);
+            let padding = if count == 0 { 0 } else { (count - 1).checked_sub(shift)? };
+            Some(Phase { offset, size: (size - offset).div_ceil(stride), first, count, padding })
+        })
+        .collect()
+}
+
+/// With a stride: the positions of the input that meet the same taps are a convolution of stride 1 each. Whether that is possible.
+fn phases(c: &Convolution, dx: &mut [f32], dy: &[f32], weight: &[f32], accumulate: bool) -> bool {
+    let ([h, w], window, inner, taps) = (c.shape.input, c.shape.window, c.inner(), c.taps());
+    if c.groups != 1 || window.dilation != [1; 2] {
+        return false;
+    }
+    let (Some(rows), Some(columns)) = (phases_of(c, 0), phases_of(c, 1)) else { return false };
+    if !accumulate && rows.iter().chain(&columns).any(|phase| phase.count == 0) {
+        // Some positions meet no tap.
+        each_chunk(dx, 1 << 15, |_, dx| dx.fill(0.0));
+    }
+    for (row, column) in rows.iter().flat_map(|row| columns.iter().map(move |column| (row, column))) {
+        if row.count == 0 || column.count == 0 {
+            continue;
+        }
+        let kernel = [row.count, column.count];
+        let (tall, wide) = (row.count, column.count);
+        // Rows: mirrored tap of the phase, output channel; columns: input channel.
+        let pack = |packed: &mut PackedB, weight: &[f32]| {
+            packed.fill(tall * wide * c.outputs, inner, |panel| {
+                for (o, weight) in weight.chunks_exact(inner * taps).enumerate() {
+                    for (j, i) in (0..tall * wide).map(|t| (t / wide, t % wide)) {
+                        let tap = (row.first + window.stride[0] * j) * window.kernel[1] + column.first + window.stride[1] * i;
+                        let to = ((tall - 1 - j) * wide + wide - 1 - i) * c.outputs + o;
+                        panel.columns().for_each(|at| panel.put(to, at, weight[at * taps + tap]));
+                    }
+                }
+            });
+        };
+        let shape = ConvShape {
+            batch: c.shape.batch,
+            input: c.shape.output,
+            channels: c.outputs,
+            output: [row.size, column.size],
+            window: Window { kernel, stride: [1; 2], dilation: [1; 2], padding: [row.padding, column.padding] },
+        };
+        let place = Place {
+            start: (row.offset * w + column.offset) * inner,
+            strides: [h * w * inner, window.stride[0] * w * inner, window.stride[1] * inner],
+        };
+        with_groups(c, weight, pack, |packed| {
+            let epilogue = &Epilogue::default();
+            Direct { input: dy, planar: false, shape, b: &packed[0], epilogue, accumulate, place: Some(place) }.run(dx);
+        });
+    }
+    true
 }
 
 /// Image by image: the gradient of every patch, scattered onto the image.
@@ -122,50 +228,4 @@ fn each_patch_run(c: &Convolution, group: usize, pixels: std::ops::Range<usize>,
             }
         }
     }
-}
-
-/// Rows of a product with the patches that are made at a time.
-const ROWS: usize = 512;
-
-/// `dW = dYᵀ · patches(X)`.
-pub(super) fn weight_gradient(c: &Convolution, dw: &mut [f32], dy: &[f32], x: &[f32]) {
-    let (inner, taps, each, m) = (c.inner(), c.taps(), c.each(), c.shape.pixels());
-    let k = inner * taps;
-    // The number of parts depends on the sizes alone, so that sums do not depend on the number of threads.
-    let parts = m.div_ceil(2 * ROWS).clamp(1, 4);
-    let len = c.weight_len();
-    scratch::for_use(Slot::Sums, parts * len, |sums| {
-        each_chunk(sums, len, |part, sums| {
-            let rows = share(m, parts, part);
-            for (group, dw) in sums.chunks_exact_mut((each * k).max(1)).enumerate() {
-                let patches = Patches { input: x, shape: c.shape, first: group * inner, count: inner };
-                let mut buffer = crate::Buffer::new();
-                let mut first = true;
-                for start in rows.clone().step_by(ROWS) {
-                    let count = ROWS.min(rows.end - start);
-                    let a = Matrix::strided(&dy[start * c.outputs + group * each..], count, each, c.outputs).t();
-                    let (b, stride) =
-                        if c.is_pointwise() { (&x[start * k..], k) } else { patches.block(start..start + count, 0..k, &mut buffer) };
-                    gemm_for(c.isa, dw, a, Matrix::strided(b, count, k, stride), !first);
-                    first = false;
-                }
-                if first {
-                    dw.fill(0.0);
-                }
-            }
-        });
-        gather(c, dw, sums);
-    });
-}
-
-/// Adds the parts `[parts, O, taps, I / groups]` into `dw` `[O, I / groups, taps]`.
-fn gather(c: &Convolution, dw: &mut [f32], parts: &[f32]) {
-    let (len, inner, taps) = (c.weight_len(), c.inner(), c.taps());
-    each_chunk(dw, inner * taps, |o, dw| {
-        for (i, dw) in dw.chunks_exact_mut(taps).enumerate() {
-            for (t, dw) in dw.iter_mut().enumerate() {
-                *dw = parts.chunks_exact(len).map(|part| part[(o * taps + t) * inner + i]).sum();
-            }
-        }
-    });
 }

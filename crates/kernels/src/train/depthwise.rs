@@ -1,5 +1,7 @@
 //! Depthwise convolutions forward and back, vectors over channels.
 
+use std::ops::Range;
+
 use super::convolution::Convolution;
 use crate::conv::ConvShape;
 use crate::depthwise::depthwise_for;
@@ -51,61 +53,106 @@ struct Gather<'a> {
     accumulate: bool,
 }
 
+/// Pixels, a stride apart, whose sums are held in registers together.
+const SPAN: usize = 8;
+
 impl Kernel for Gather<'_> {
     type Output = ();
 
     #[inline(always)]
     fn run<S: Simd>(self, s: S) {
         let ConvShape { input: [h, w], output: [oh, ow], channels: c, window, .. } = *self.shape;
-        let (n, y) = (self.line / h, self.line % h);
-        let target = |axis: usize, at: usize, tap: usize, size: usize| {
-            let offset = (at + window.padding[axis]).checked_sub(tap * window.dilation[axis])?;
-            let out = offset / window.stride[axis];
-            (offset.is_multiple_of(window.stride[axis]) && out < size).then_some(out)
-        };
+        let n = self.line / h;
         assert!(
             self.row.len() == w * c && self.dy.len() >= (n + 1) * oh * ow * c && self.taps.len() >= window.kernel[0] * window.kernel[1] * c
         );
-        for x in 0..w {
-            let mut channel = 0;
-            while channel < c {
-                let count = S::LANES.min(c - channel);
-                // SAFETY: `count` channels from `channel` lie in each pixel and tap; `target` gives pixels of the output alone.
-                unsafe {
-                    let out = self.row.as_mut_ptr().add(x * c + channel);
-                    let mut sum = if self.accumulate { s.load_first(out, count) } else { s.splat(0.0) };
-                    for ky in 0..window.kernel[0] {
-                        let Some(oy) = target(0, y, ky, oh) else { continue };
-                        for kx in 0..window.kernel[1] {
-                            let Some(ox) = target(1, x, kx, ow) else { continue };
-                            let dy = s.load_first(self.dy.as_ptr().add(((n * oh + oy) * ow + ox) * c + channel), count);
-                            let tap = s.load_first(self.taps.as_ptr().add((ky * window.kernel[1] + kx) * c + channel), count);
-                            sum = s.fma(dy, tap, sum);
-                        }
+        let stride = window.stride[1];
+        // By blocks of columns, so that memory is touched nearly in its order.
+        for start in (0..w).step_by(SPAN * stride) {
+            for channel in (0..c).step_by(S::LANES) {
+                for first in start..w.min(start + stride) {
+                    let count = (w.min(start + SPAN * stride) - first).div_ceil(stride);
+                    if count == SPAN {
+                        self.span::<S, SPAN>(s, first, channel);
+                    } else {
+                        (0..count).for_each(|i| self.span::<S, 1>(s, first + i * stride, channel));
                     }
-                    s.store_first(out, count, sum);
                 }
-                channel += count;
             }
         }
     }
 }
 
-/// Rows of the output in a part, about: the split depends on the sizes alone.
-const PARTS: usize = 16;
+impl Gather<'_> {
+    /// `N` pixels from `x` on, a stride apart: they meet the same taps, in outputs side by side.
+    #[inline(always)]
+    fn span<S: Simd, const N: usize>(&self, s: S, x: usize, channel: usize) {
+        let ConvShape { input: [h, _], output: [oh, ow], channels: c, window, .. } = *self.shape;
+        let (n, y, count) = (self.line / h, self.line % h, S::LANES.min(c - channel));
+        let [down, across] = window.stride;
+        // SAFETY: `count` channels from `channel` lie in each pixel and tap; the caller gives pixels of the row; only outputs that exist
+        // are read.
+        unsafe {
+            let out = self.row.as_ptr().cast_mut().add(x * c + channel);
+            let mut sums = [s.splat(0.0); N];
+            if self.accumulate {
+                sums = std::array::from_fn(|i| s.load_first(out.add(i * across * c), count));
+            }
+            for ky in 0..window.kernel[0] {
+                let Some(from) = (y + window.padding[0]).checked_sub(ky * window.dilation[0]) else { continue };
+                if !from.is_multiple_of(down) || from / down >= oh {
+                    continue;
+                }
+                let line = self.dy.as_ptr().add((n * oh + from / down) * ow * c + channel);
+                for kx in 0..window.kernel[1] {
+                    let from = (x + window.padding[1]) as isize - (kx * window.dilation[1]) as isize;
+                    if from.rem_euclid(across as isize) != 0 {
+                        continue;
+                    }
+                    let first = from.div_euclid(across as isize);
+                    let tap = s.load_first(self.taps.as_ptr().add((ky * window.kernel[1] + kx) * c + channel), count);
+                    if first >= 0 && first as usize + N <= ow {
+                        let source = line.add(first as usize * c);
+                        for (i, sum) in sums.iter_mut().enumerate() {
+                            *sum = s.fma(s.load_first(source.add(i * c), count), tap, *sum);
+                        }
+                    } else {
+                        for (i, sum) in sums.iter_mut().enumerate() {
+                            let at = first + i as isize;
+                            if at >= 0 && (at as usize) < ow {
+                                *sum = s.fma(s.load_first(line.add(at as usize * c), count), tap, *sum);
+                            }
+                        }
+                    }
+                }
+            }
+            for (i, &sum) in sums.iter().enumerate() {
+                s.store_first(out.add(i * across * c), count, sum);
+            }
+        }
+    }
+}
 
+/// Parts whose sums are taken apart, at most: their number depends on the sizes alone.
+const PARTS: usize = 16;
+/// Values of both maps that a part works on at a time.
+const BLOCK: usize = 1 << 16;
+
+/// `dw` `[C, taps]`.
 pub(super) fn weight_gradient(c: &Convolution, dw: &mut [f32], dy: &[f32], x: &[f32]) {
     let (len, rows) = (c.weight_len(), c.shape.batch * c.shape.output[0]);
     let parts = rows.clamp(1, PARTS);
     scratch::for_use(Slot::Sums, parts * len, |sums| {
         let shared = Shared(sums.as_mut_ptr());
         parallel(parts, |part| {
+            let rows = share(rows, parts, part);
             // SAFETY: each part has `len` sums of its own.
-            let sums = unsafe { std::slice::from_raw_parts_mut(shared.get().add(part * len), len) };
-            sums.fill(0.0);
-            for row in share(rows, parts, part) {
-                c.isa.run(Meeting { dw: sums, dy, x, row, shape: &c.shape });
-            }
+            let dw = unsafe { std::slice::from_raw_parts_mut(shared.get().add(part * len), len) };
+            dw.fill(0.0);
+            scratch::for_use(Slot::Part, c.shape.input[1] * c.outputs, |zeros| {
+                zeros.fill(0.0);
+                c.isa.run(Meeting { dw, dy, x, rows, zeros, shape: &c.shape });
+            });
         });
         let (taps, channels) = (c.taps(), c.outputs);
         for (channel, dw) in dw.chunks_exact_mut(taps.max(1)).enumerate() {
@@ -116,12 +163,14 @@ pub(super) fn weight_gradient(c: &Convolution, dw: &mut [f32], dy: &[f32], x: &[
     });
 }
 
-/// A row of output gradients meets the rows of inputs under it: `dw` `[taps, C]` grows by their products.
+/// Rows of output gradients meet the rows of inputs under them: `dw` `[taps, C]` grows by their products.
 struct Meeting<'a> {
     dw: &'a mut [f32],
     dy: &'a [f32],
     x: &'a [f32],
-    row: usize,
+    rows: Range<usize>,
+    /// A row of the input outside the map.
+    zeros: &'a [f32],
     shape: &'a ConvShape,
 }
 
@@ -130,30 +179,95 @@ impl Kernel for Meeting<'_> {
 
     #[inline(always)]
     fn run<S: Simd>(self, s: S) {
-        let ConvShape { input: [h, w], output: [oh, ow], channels: c, window, .. } = *self.shape;
-        let (n, oy) = (self.row / oh, self.row % oh);
-        for ky in window.taps(0, oy, h) {
-            let sy = oy * window.stride[0] + ky * window.dilation[0] - window.padding[0];
-            let x = &self.x[(n * h + sy) * w * c..][..w * c];
-            let dy = &self.dy[self.row * ow * c..][..ow * c];
-            for kx in 0..window.kernel[1] {
-                let dw = &mut self.dw[(ky * window.kernel[1] + kx) * c..][..c];
-                let mut channel = 0;
-                while channel < c {
-                    let count = S::LANES.min(c - channel);
-                    // SAFETY: `count` channels from `channel` lie in each pixel and tap; `source` gives pixels of the input alone.
-                    unsafe {
-                        let mut sum = s.load_first(dw.as_ptr().add(channel), count);
-                        for ox in 0..ow {
-                            let Some(sx) = window.source(1, ox, kx, w) else { continue };
-                            let a = s.load_first(dy.as_ptr().add(ox * c + channel), count);
-                            let b = s.load_first(x.as_ptr().add(sx * c + channel), count);
-                            sum = s.fma(a, b, sum);
-                        }
-                        s.store_first(dw.as_mut_ptr().add(channel), count, sum);
-                    }
-                    channel += count;
+        let ConvShape { input: [_, w], output: [_, ow], channels: c, window, .. } = *self.shape;
+        let block = (BLOCK / ((ow + w * window.stride[0]) * c).max(1)).max(1);
+        for from in self.rows.clone().step_by(block) {
+            let rows = from..self.rows.end.min(from + block);
+            for channel in (0..c).step_by(S::LANES) {
+                match window.kernel {
+                    [3, 3] => self.all_taps::<S, 3, 9>(s, rows.clone(), channel),
+                    [5, 5] if S::LANES == 16 => self.all_taps::<S, 5, 25>(s, rows.clone(), channel),
+                    _ => self.tap_by_tap(s, rows.clone(), channel),
                 }
+            }
+        }
+    }
+}
+
+impl Meeting<'_> {
+    /// The row under tap row `ky` of row `row`, from `channel` on.
+    #[inline(always)]
+    fn line(&self, row: usize, ky: usize, channel: usize) -> *const f32 {
+        let ConvShape { input: [h, w], output: [oh, _], channels: c, window, .. } = *self.shape;
+        match window.source(0, row % oh, ky, h) {
+            Some(y) => self.x[(row / oh * h + y) * w * c + channel..].as_ptr(),
+            None => self.zeros[channel..].as_ptr(),
+        }
+    }
+
+    /// One vector of channels; the sums of all `T` taps, `K` a row, stay in registers.
+    #[inline(always)]
+    fn all_taps<S: Simd, const K: usize, const T: usize>(&self, s: S, rows: Range<usize>, channel: usize) {
+        let ConvShape { input: [_, w], output: [_, ow], channels: c, window, .. } = *self.shape;
+        let (count, [_, stride], [_, dilation], [_, pad]) = (S::LANES.min(c - channel), window.stride, window.dilation, window.padding);
+        // Columns all of whose taps lie in the map.
+        let first = pad.div_ceil(stride).min(ow);
+        let reach = (K - 1) * dilation;
+        let last = if w + pad > reach { ((w + pad - reach - 1) / stride + 1).clamp(first, ow) } else { first };
+        let whole = count == S::LANES;
+        // SAFETY: `count` channels from `channel` lie in each pixel and tap; taps of columns from `first` to `last` lie in the map, and of
+        // others those that `source` gives.
+        unsafe {
+            let load = |p: *const f32| if whole { s.load(p) } else { s.load_first(p, count) };
+            let sums = self.dw.as_ptr().cast_mut().add(channel);
+            let mut acc: [S::V; T] = std::array::from_fn(|t| load(sums.add(t * c)));
+            for row in rows {
+                let dy = self.dy[row * ow * c..][..ow * c].as_ptr().add(channel);
+                let lines: [*const f32; K] = std::array::from_fn(|ky| self.line(row, ky, channel));
+                for ox in (0..first).chain(last..ow) {
+                    let g = load(dy.add(ox * c));
+                    for kx in 0..K {
+                        let Some(x) = window.source(1, ox, kx, w) else { continue };
+                        for ky in 0..K {
+                            acc[ky * K + kx] = s.fma(g, load(lines[ky].add(x * c)), acc[ky * K + kx]);
+                        }
+                    }
+                }
+                for ox in first..last {
+                    let g = load(dy.add(ox * c));
+                    let x = (ox * stride - pad) * c;
+                    for ky in 0..K {
+                        for kx in 0..K {
+                            acc[ky * K + kx] = s.fma(g, load(lines[ky].add(x + kx * dilation * c)), acc[ky * K + kx]);
+                        }
+                    }
+                }
+            }
+            for (t, &v) in acc.iter().enumerate() {
+                s.store_first(sums.add(t * c), count, v);
+            }
+        }
+    }
+
+    /// One vector of channels, any window.
+    #[inline(always)]
+    fn tap_by_tap<S: Simd>(&self, s: S, rows: Range<usize>, channel: usize) {
+        let ConvShape { input: [_, w], output: [_, ow], channels: c, window, .. } = *self.shape;
+        let count = S::LANES.min(c - channel);
+        for (ky, kx) in (0..window.kernel[0] * window.kernel[1]).map(|t| (t / window.kernel[1], t % window.kernel[1])) {
+            // SAFETY: as in `all_taps`.
+            unsafe {
+                let to = self.dw.as_ptr().cast_mut().add((ky * window.kernel[1] + kx) * c + channel);
+                let mut sum = s.load_first(to, count);
+                for row in rows.clone() {
+                    let (dy, line) = (self.dy[row * ow * c..][..ow * c].as_ptr().add(channel), self.line(row, ky, channel));
+                    for ox in 0..ow {
+                        if let Some(x) = window.source(1, ox, kx, w) {
+                            sum = s.fma(s.load_first(dy.add(ox * c), count), s.load_first(line.add(x * c), count), sum);
+                        }
+                    }
+                }
+                s.store_first(to, count, sum);
             }
         }
     }

@@ -1,7 +1,9 @@
 //! Linear layers forward and back.
 
+use super::convolution::Convolution;
+use crate::conv::{ConvShape, Window};
 use crate::dispatch::Isa;
-use crate::gemm::{Epilogue, gemm_for, multiply};
+use crate::gemm::{Epilogue, multiply};
 use crate::pack::{Matrix, PackedB};
 use crate::scratch;
 
@@ -45,8 +47,9 @@ impl Linear {
     /// Where sizes disagree.
     pub fn weight_gradient(&self, dw: &mut [f32], dy: &[f32], x: &[f32]) {
         self.check(x.len(), dy.len(), dw.len());
-        let dy = Matrix::new(dy, self.rows, self.outputs).t();
-        gemm_for(Isa::best(), dw, dy, Matrix::new(x, self.rows, self.inputs), false);
+        let (window, one) = (Window { kernel: [1; 2], stride: [1; 2], dilation: [1; 2], padding: [0; 2] }, [1, 1]);
+        let shape = ConvShape { batch: self.rows, input: one, channels: self.inputs, output: one, window };
+        Convolution::new(shape, self.outputs, 1).weight_gradient(dw, dy, x);
     }
 
     fn check(&self, input: usize, output: usize, weight: usize) {

@@ -29,10 +29,13 @@ mod linear;
 mod loss;
 mod norm;
 mod optimiser;
+mod outer;
 mod pool;
 mod sums;
 #[cfg(test)]
 mod tests;
+mod weight;
+mod winograd_weight;
 
 pub use activation::{add_into, apply, clamp, clamp_gradient, clamp_gradient_in_place, function_gradient, gate_gradient, softmax_gradient};
 pub use attention::attention_gradient;

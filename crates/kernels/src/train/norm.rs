@@ -25,6 +25,7 @@ pub(super) fn moments_on(isa: Isa, mean: &mut [f32], variance: &mut [f32], x: &[
     };
     let rows = x.len() / c;
     let block = |rows: Range<usize>, sums: &mut [f32]| {
+        sums.fill(0.0);
         isa.run(Distances { rows: &x[rows.start * c..rows.end * c], origin, sums: Shared(sums.as_mut_ptr()) });
     };
     by_blocks(rows, c, 2 * c, block, |totals| {
@@ -133,7 +134,10 @@ impl BatchNorm<'_> {
             |rows: Range<usize>, job: Job, lines: Lines| isa.run(Block { rows: rows.len(), first: rows.start, lines, gradients: g, job });
         self.with_lines(|lines| {
             // Σ dz and Σ dz (x - mean), where dz is dy inside the bounds.
-            let block = |rows: Range<usize>, sums: &mut [f32]| run(rows, Job::Products(Shared(sums.as_mut_ptr())), lines);
+            let block = |rows: Range<usize>, sums: &mut [f32]| {
+                sums.fill(0.0);
+                run(rows, Job::Products(Shared(sums.as_mut_ptr())), lines);
+            };
             scratch::for_use(Slot::Part, 2 * c, |line| {
                 line.fill(0.0);
                 let (slope, offset) = line.split_at_mut(c);
@@ -197,45 +201,47 @@ fn each_block(rows: usize, channels: usize, task: impl Fn(Range<usize>) + Sync) 
     parallel(rows.div_ceil(each), |index| task(index * each..rows.min((index + 1) * each)));
 }
 
-/// Calls `self.$part::<S, NB>(s, channel, count)` for groups of four vectors of channels, then for single ones, the last of `count` values.
-macro_rules! each_vector {
-    ($self:ident, $s:ident, $channels:expr, $part:ident) => {
-        let (channels, mut channel) = ($channels, 0);
-        while channel + 4 * S::LANES <= channels {
-            $self.$part::<S, 4>($s, channel, S::LANES);
-            channel += 4 * S::LANES;
+/// Rows that are worked on together: what is one a channel is loaded once for all, and sums grow by their sum.
+const TOGETHER: usize = 4;
+
+/// Calls `self.rows::<S, N>(s, first)` for groups of [`TOGETHER`] of `rows` rows, then for single ones. Rows lie one after the other in
+/// memory, and are read so.
+macro_rules! each_row {
+    ($self:ident, $s:ident, $rows:expr) => {
+        let (rows, mut row) = ($rows, 0);
+        while row + TOGETHER <= rows {
+            $self.rows::<S, TOGETHER>($s, row);
+            row += TOGETHER;
         }
-        while channel < channels {
-            $self.$part::<S, 1>($s, channel, S::LANES.min(channels - channel));
-            channel += S::LANES;
+        while row < rows {
+            $self.rows::<S, 1>($s, row);
+            row += 1;
         }
     };
 }
 
-/// `NB` vectors of which the last has `count` values.
-///
-/// # Safety
-/// They are readable at `p`.
+/// The sum of the values of `N` rows.
 #[inline(always)]
-unsafe fn load<S: Simd, const NB: usize>(s: S, p: *const f32, count: usize) -> [S::V; NB] {
-    // SAFETY: the caller's promise.
-    std::array::from_fn(|j| unsafe { if NB > 1 { s.load(p.add(j * S::LANES)) } else { s.load_first(p, count) } })
+fn total<S: Simd, const N: usize>(s: S, v: [S::V; N]) -> S::V {
+    if N == TOGETHER { s.add(s.add(v[0], v[1]), s.add(v[N - 2], v[N - 1])) } else { v[0] }
 }
 
+/// `sums[at..] += v`, `count` values.
+///
 /// # Safety
-/// As [`load`], to write.
+/// They exist, and are this block's own.
 #[inline(always)]
-unsafe fn store<S: Simd, const NB: usize>(s: S, p: *mut f32, count: usize, values: [S::V; NB]) {
-    for (j, &v) in values.iter().enumerate() {
-        // SAFETY: the caller's promise.
-        unsafe { if NB > 1 { s.store(p.add(j * S::LANES), v) } else { s.store_first(p, count, v) } }
-    }
+unsafe fn grow<S: Simd>(s: S, sums: Shared, at: usize, count: usize, v: S::V) {
+    let p = sums.get().wrapping_add(at);
+    // SAFETY: the caller's promise.
+    unsafe { s.store_first(p, count, s.add(s.load_first(p, count), v)) };
 }
 
 /// The sums of distances of some rows.
 struct Distances<'a> {
     rows: &'a [f32],
     origin: &'a [f32],
+    /// Zeros at first.
     sums: Shared,
 }
 
@@ -244,28 +250,24 @@ impl Kernel for Distances<'_> {
 
     #[inline(always)]
     fn run<S: Simd>(self, s: S) {
-        each_vector!(self, s, self.origin.len(), vectors);
+        each_row!(self, s, self.rows.len() / self.origin.len());
     }
 }
 
 impl Distances<'_> {
     #[inline(always)]
-    fn vectors<S: Simd, const NB: usize>(&self, s: S, channel: usize, count: usize) {
+    fn rows<S: Simd, const N: usize>(&self, s: S, first: usize) {
         let c = self.origin.len();
-        // SAFETY: the vectors lie below `c` in the origin and in each row; there are `2 * c` sums, this block's own.
-        unsafe {
-            let origin = load::<S, NB>(s, self.origin.as_ptr().add(channel), count);
-            let (mut first, mut second) = ([s.splat(0.0); NB], [s.splat(0.0); NB]);
-            for row in self.rows.chunks_exact(c) {
-                let x = load::<S, NB>(s, row.as_ptr().add(channel), count);
-                for j in 0..NB {
-                    let distance = s.sub(x[j], origin[j]);
-                    first[j] = s.add(first[j], distance);
-                    second[j] = s.fma(distance, distance, second[j]);
-                }
+        let rows = self.rows[first * c..(first + N) * c].as_ptr();
+        for channel in (0..c).step_by(S::LANES) {
+            let count = S::LANES.min(c - channel);
+            // SAFETY: the vectors lie below `c` in the origin and in each row; there are `2 * c` sums, this block's own.
+            unsafe {
+                let origin = s.load_first(self.origin.as_ptr().add(channel), count);
+                let d: [S::V; N] = std::array::from_fn(|i| s.sub(s.load_first(rows.add(i * c + channel), count), origin));
+                grow(s, self.sums, channel, count, total(s, d));
+                grow(s, self.sums, c + channel, count, total(s, d.map(|d| s.mul(d, d))));
             }
-            store(s, self.sums.get().add(channel), count, first);
-            store(s, self.sums.get().add(c + channel), count, second);
         }
     }
 }
@@ -283,28 +285,32 @@ impl Kernel for Forward<'_> {
 
     #[inline(always)]
     fn run<S: Simd>(self, s: S) {
-        each_vector!(self, s, self.lines.scale.len(), vectors);
+        each_row!(self, s, self.x.len() / self.lines.scale.len());
     }
 }
 
 impl Forward<'_> {
     #[inline(always)]
-    fn vectors<S: Simd, const NB: usize>(&self, s: S, channel: usize, count: usize) {
+    fn rows<S: Simd, const N: usize>(&self, s: S, first: usize) {
         let Lines { scale, shift, low, high, .. } = self.lines;
         let (c, low, high) = (scale.len(), s.splat(low), s.splat(high));
-        // SAFETY: the vectors lie below `c` in each row, of which `x`, `y` and the residual have the same number.
-        unsafe {
-            let scale = load::<S, NB>(s, scale.as_ptr().add(channel), count);
-            let shift = load::<S, NB>(s, shift.as_ptr().add(channel), count);
-            for (i, row) in self.x.chunks_exact(c).enumerate() {
-                let at = i * c + channel;
-                let x = load::<S, NB>(s, row.as_ptr().add(channel), count);
-                let mut y: [S::V; NB] = std::array::from_fn(|j| s.fma(x[j], scale[j], shift[j]));
-                if let Some(residual) = self.residual {
-                    let residual = load::<S, NB>(s, residual.as_ptr().add(at), count);
-                    y = std::array::from_fn(|j| s.add(y[j], residual[j]));
+        let x = self.x[first * c..(first + N) * c].as_ptr();
+        let residual = self.residual.map(|r| r[first * c..(first + N) * c].as_ptr());
+        let y = self.y.get().wrapping_add(first * c);
+        for channel in (0..c).step_by(S::LANES) {
+            let count = S::LANES.min(c - channel);
+            // SAFETY: the vectors lie below `c` in each row, of which `x`, `y` and the residual have the same number.
+            unsafe {
+                let scale = s.load_first(scale.as_ptr().add(channel), count);
+                let shift = s.load_first(shift.as_ptr().add(channel), count);
+                for i in 0..N {
+                    let at = i * c + channel;
+                    let mut v = s.fma(s.load_first(x.add(at), count), scale, shift);
+                    if let Some(residual) = residual {
+                        v = s.add(v, s.load_first(residual.add(at), count));
+                    }
+                    s.store_first(y.add(at), count, s.min(high, s.max(low, v)));
                 }
-                store(s, self.y.get().add(at), count, y.map(|y| s.min(high, s.max(low, y))));
             }
         }
     }
@@ -312,7 +318,7 @@ impl Forward<'_> {
 
 #[derive(Clone, Copy)]
 enum Job<'a> {
-    /// Sums of masked gradients and of their products with distances from the mean.
+    /// Sums of masked gradients and of their products with distances from the mean; zeros at first.
     Products(Shared),
     /// Gradients by the input.
     Back { slope: &'a [f32], offset: &'a [f32] },
@@ -335,11 +341,11 @@ impl Kernel for Block<'_> {
         match self.job {
             Job::Products(sums) => {
                 let this = Products { block: &self, sums };
-                each_vector!(this, s, self.lines.scale.len(), vectors);
+                each_row!(this, s, self.rows);
             }
             Job::Back { slope, offset } => {
                 let this = Back { block: &self, slope, offset };
-                each_vector!(this, s, self.lines.scale.len(), vectors);
+                each_row!(this, s, self.rows);
             }
         }
     }
@@ -349,21 +355,20 @@ impl Block<'_> {
     /// The masked gradient at `at` for the input `x` there.
     ///
     /// # Safety
-    /// The vectors lie in the maps, and nobody else writes there.
+    /// `count` values lie there in the maps, and nobody else writes there.
     #[inline(always)]
-    unsafe fn masked<S: Simd, const NB: usize>(&self, s: S, at: usize, count: usize, x: [S::V; NB], line: [[S::V; NB]; 2]) -> [S::V; NB] {
+    unsafe fn masked<S: Simd>(&self, s: S, at: usize, count: usize, x: S::V, [scale, shift]: [S::V; 2]) -> S::V {
         // SAFETY: the caller's promise.
         unsafe {
-            let dy = load::<S, NB>(s, self.gradients.dy.get().add(at), count);
+            let dy = s.load_first(self.gradients.dy.get().add(at), count);
             if !self.lines.bounded {
                 return dy;
             }
-            let (low, high) = (s.splat(self.lines.low), s.splat(self.lines.high));
             let y = match self.gradients.y {
-                Some(y) => load::<S, NB>(s, y.as_ptr().add(at), count),
-                None => std::array::from_fn(|j| s.fma(x[j], line[0][j], line[1][j])),
+                Some(y) => s.load_first(y.as_ptr().add(at), count),
+                None => s.fma(x, scale, shift),
             };
-            std::array::from_fn(|j| s.inside(y[j], low, high, dy[j]))
+            s.inside(y, s.splat(self.lines.low), s.splat(self.lines.high), dy)
         }
     }
 }
@@ -375,28 +380,29 @@ struct Products<'a, 'b> {
 
 impl Products<'_, '_> {
     #[inline(always)]
-    fn vectors<S: Simd, const NB: usize>(&self, s: S, channel: usize, count: usize) {
+    fn rows<S: Simd, const N: usize>(&self, s: S, first: usize) {
         let (block, Lines { scale, shift, mean, .. }) = (self.block, self.block.lines);
         let c = scale.len();
-        // SAFETY: the vectors lie below `c` in each row of maps whose sizes were checked; there are `2 * c` sums, this block's own.
-        unsafe {
-            let line = [scale, shift].map(|v| load::<S, NB>(s, v.as_ptr().add(channel), count));
-            let mean = load::<S, NB>(s, mean.as_ptr().add(channel), count);
-            let (mut first, mut second) = ([s.splat(0.0); NB], [s.splat(0.0); NB]);
-            for row in block.first..block.first + block.rows {
-                let at = row * c + channel;
-                let x = load::<S, NB>(s, block.gradients.x.as_ptr().add(at), count);
-                let dz = block.masked::<S, NB>(s, at, count, x, line);
-                if block.gradients.masked {
-                    store(s, block.gradients.dy.get().add(at), count, dz);
+        let start = (block.first + first) * c;
+        for channel in (0..c).step_by(S::LANES) {
+            let count = S::LANES.min(c - channel);
+            // SAFETY: the vectors lie below `c` in each row of maps whose sizes were checked; there are `2 * c` sums, this block's own.
+            unsafe {
+                let line = [scale, shift].map(|v| s.load_first(v.as_ptr().add(channel), count));
+                let mean = s.load_first(mean.as_ptr().add(channel), count);
+                let (mut dz, mut products) = ([mean; N], [mean; N]);
+                for i in 0..N {
+                    let at = start + i * c + channel;
+                    let x = s.load_first(block.gradients.x.as_ptr().add(at), count);
+                    dz[i] = block.masked(s, at, count, x, line);
+                    if block.gradients.masked {
+                        s.store_first(block.gradients.dy.get().add(at), count, dz[i]);
+                    }
+                    products[i] = s.mul(dz[i], s.sub(x, mean));
                 }
-                for j in 0..NB {
-                    first[j] = s.add(first[j], dz[j]);
-                    second[j] = s.fma(dz[j], s.sub(x[j], mean[j]), second[j]);
-                }
+                grow(s, self.sums, channel, count, total(s, dz));
+                grow(s, self.sums, c + channel, count, total(s, products));
             }
-            store(s, self.sums.get().add(channel), count, first);
-            store(s, self.sums.get().add(c + channel), count, second);
         }
     }
 }
@@ -409,19 +415,23 @@ struct Back<'a, 'b> {
 
 impl Back<'_, '_> {
     #[inline(always)]
-    fn vectors<S: Simd, const NB: usize>(&self, s: S, channel: usize, count: usize) {
+    fn rows<S: Simd, const N: usize>(&self, s: S, first: usize) {
         let (block, Lines { scale, shift, mean, .. }) = (self.block, self.block.lines);
         let c = scale.len();
-        // SAFETY: the vectors lie below `c` in each row of maps whose sizes were checked, and each block has rows of its own.
-        unsafe {
-            let line = [scale, shift].map(|v| load::<S, NB>(s, v.as_ptr().add(channel), count));
-            let [mean, slope, offset] = [mean, self.slope, self.offset].map(|v| load::<S, NB>(s, v.as_ptr().add(channel), count));
-            for row in block.first..block.first + block.rows {
-                let at = row * c + channel;
-                let x = load::<S, NB>(s, block.gradients.x.as_ptr().add(at), count);
-                let dz = block.masked::<S, NB>(s, at, count, x, line);
-                let dx = std::array::from_fn(|j| s.fma(dz[j], line[0][j], s.fma(s.sub(x[j], mean[j]), slope[j], offset[j])));
-                store::<S, NB>(s, block.gradients.dx.get().add(at), count, dx);
+        let start = (block.first + first) * c;
+        for channel in (0..c).step_by(S::LANES) {
+            let count = S::LANES.min(c - channel);
+            // SAFETY: the vectors lie below `c` in each row of maps whose sizes were checked, and each block has rows of its own.
+            unsafe {
+                let line = [scale, shift].map(|v| s.load_first(v.as_ptr().add(channel), count));
+                let [mean, slope, offset] = [mean, self.slope, self.offset].map(|v| s.load_first(v.as_ptr().add(channel), count));
+                for i in 0..N {
+                    let at = start + i * c + channel;
+                    let x = s.load_first(block.gradients.x.as_ptr().add(at), count);
+                    let dz = block.masked(s, at, count, x, line);
+                    let dx = s.fma(dz, line[0], s.fma(s.sub(x, mean), slope, offset));
+                    s.store_first(block.gradients.dx.get().add(at), count, dx);
+                }
             }
         }
     }

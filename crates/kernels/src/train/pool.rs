@@ -2,6 +2,7 @@
 
 use crate::conv::ConvShape;
 use crate::dispatch::{Isa, Kernel, Simd};
+use crate::pool::each_tap;
 use crate::threads::each_chunk;
 
 /// Sends each gradient `dy` `[N, OH, OW, C]` to the position that gave the maximum, as
@@ -13,17 +14,41 @@ pub fn max_pool_gradient(dx: &mut [f32], dy: &[f32], argmax: &[u32], shape: &Con
     let c = shape.channels;
     let (image, out) = (shape.input[0] * shape.input[1] * c, shape.output[0] * shape.output[1] * c);
     assert!(dx.len() == shape.batch * image && dy.len() == shape.batch * out && argmax.len() == dy.len(), "gradients and positions");
+    let isa = Isa::best();
     each_chunk(dx, image, |n, dx| {
         dx.fill(0.0);
-        let (dy, argmax) = (&dy[n * out..(n + 1) * out], &argmax[n * out..(n + 1) * out]);
-        for (dy, argmax) in dy.chunks_exact(c).zip(argmax.chunks_exact(c)) {
-            for (channel, (&g, &at)) in dy.iter().zip(argmax).enumerate() {
-                if let Some(d) = dx.get_mut(at as usize * c + channel) {
-                    *d += g;
-                }
-            }
-        }
+        isa.run(ToMaxima { dx, dy: &dy[n * out..(n + 1) * out], argmax: &argmax[n * out..(n + 1) * out], shape });
     });
+}
+
+/// An image of gradients, sent to the maxima.
+struct ToMaxima<'a> {
+    dx: &'a mut [f32],
+    dy: &'a [f32],
+    argmax: &'a [u32],
+    shape: &'a ConvShape,
+}
+
+impl Kernel for ToMaxima<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<S: Simd>(self, _: S) {
+        let (c, ow, dx) = (self.shape.channels, self.shape.output[1], self.dx);
+        for (pixel, (dy, argmax)) in self.dy.chunks_exact(c).zip(self.argmax.chunks_exact(c)).enumerate() {
+            each_tap(
+                self.shape,
+                pixel / ow,
+                pixel % ow,
+                #[inline(always)]
+                |at| {
+                    for ((d, &g), &place) in dx[at * c..(at + 1) * c].iter_mut().zip(dy).zip(argmax) {
+                        *d += if place == at as u32 { g } else { 0.0 };
+                    }
+                },
+            );
+        }
+    }
 }
 
 /// The way back through [`average_pool`](crate::average_pool) with the same `padding_end` and `count_padding`.

@@ -68,31 +68,24 @@ impl Kernel for Columns<'_> {
 
     #[inline(always)]
     fn run<S: Simd>(self, s: S) {
-        let mut channel = 0;
-        channel = self.blocks::<S, 4>(s, channel);
-        self.blocks::<S, 1>(s, channel);
-    }
-}
-
-impl Columns<'_> {
-    #[inline(always)]
-    fn blocks<S: Simd, const NB: usize>(&self, s: S, mut channel: usize) -> usize {
         let columns = self.sums.len();
-        while channel + NB * S::LANES <= columns || (NB == 1 && channel < columns) {
-            let n = if NB == 1 { S::LANES.min(columns - channel) } else { S::LANES };
-            let mut acc = [s.splat(0.0); NB];
-            for row in self.rows.chunks_exact(columns) {
-                for (j, acc) in acc.iter_mut().enumerate() {
-                    // SAFETY: `n` values from `channel + j * LANES` lie in the row.
-                    *acc = s.add(*acc, unsafe { s.load_first(row.as_ptr().add(channel + j * S::LANES), n) });
+        self.sums.fill(0.0);
+        let four = self.rows.chunks_exact(4 * columns);
+        let rest = four.remainder();
+        for rows in four {
+            for column in (0..columns).step_by(S::LANES) {
+                let count = S::LANES.min(columns - column);
+                // SAFETY: `count` values from `column` lie in the sums and in each of the four rows.
+                unsafe {
+                    let row = |i: usize| s.load_first(rows.as_ptr().add(i * columns + column), count);
+                    let sum = s.load_first(self.sums.as_ptr().add(column), count);
+                    let sum = s.add(sum, s.add(s.add(row(0), row(1)), s.add(row(2), row(3))));
+                    s.store_first(self.sums.as_mut_ptr().add(column), count, sum);
                 }
             }
-            for (j, &v) in acc.iter().enumerate() {
-                // SAFETY: as above, in the sums, which this block of rows has for itself.
-                unsafe { s.store_first(self.sums.as_ptr().add(channel + j * S::LANES).cast_mut(), n, v) };
-            }
-            channel += NB * S::LANES;
         }
-        channel
+        for row in rest.chunks_exact(columns) {
+            self.sums.iter_mut().zip(row).for_each(|(sum, v)| *sum += v);
+        }
     }
 }
