@@ -75,6 +75,13 @@ impl Bf16 {
     }
 }
 
+impl Bf16 {
+    /// A number as words hold it: where it is widened, in the upper half.
+    pub fn bits(self, number: u16) -> u32 {
+        u32::from(number) << (8 * (self.word_bytes() - Self::BYTES))
+    }
+}
+
 impl Family for Bf16 {
     type Finish = Finish;
     const BYTES: usize = 2;
@@ -156,7 +163,7 @@ pub(crate) struct Portable;
 unsafe impl Dot for Portable {
     type Acc = [f32; 4];
     type Words = [f32; 4];
-    type Word = f32;
+    type Word = [f32; 4];
     type Finish = Finish;
     const LANES: usize = 4;
 
@@ -176,11 +183,16 @@ unsafe impl Dot for Portable {
     #[inline(always)]
     unsafe fn splat(self, p: *const u8) -> Self::Word {
         // SAFETY: the caller's promise.
-        unsafe { p.cast::<f32>().read_unaligned() }
+        [unsafe { p.cast::<f32>().read_unaligned() }; 4]
+    }
+    #[inline(always)]
+    unsafe fn words(self, p: *const u32) -> Self::Word {
+        // SAFETY: the caller's promise.
+        unsafe { self.load(p) }
     }
     #[inline(always)]
     fn dot(self, sums: Self::Acc, a: Self::Word, b: Self::Words) -> Self::Acc {
-        std::array::from_fn(|i| sums[i] + a * b[i])
+        std::array::from_fn(|i| sums[i] + a[i] * b[i])
     }
     #[inline(always)]
     unsafe fn store(self, p: *mut u32, sums: Self::Acc) {
@@ -254,6 +266,10 @@ unsafe impl Dot for Avx2 {
     #[inline(always)]
     unsafe fn splat(self, p: *const u8) -> Self::Word {
         unsafe { _mm256_set1_ps(p.cast::<f32>().read_unaligned()) }
+    }
+    #[inline(always)]
+    unsafe fn words(self, p: *const u32) -> Self::Word {
+        unsafe { self.load(p) }
     }
     #[inline(always)]
     fn dot(self, sums: Self::Acc, a: Self::Word, b: Self::Words) -> Self::Acc {
@@ -354,6 +370,10 @@ unsafe impl Dot for Avx512 {
         unsafe { _mm512_set1_ps(p.cast::<f32>().read_unaligned()) }
     }
     #[inline(always)]
+    unsafe fn words(self, p: *const u32) -> Self::Word {
+        unsafe { self.load(p) }
+    }
+    #[inline(always)]
     fn dot(self, sums: Self::Acc, a: Self::Word, b: Self::Words) -> Self::Acc {
         unsafe { _mm512_fmadd_ps(a, b, sums) }
     }
@@ -402,6 +422,10 @@ unsafe impl Dot for Avx512Pairs {
     #[inline(always)]
     unsafe fn splat(self, p: *const u8) -> Self::Word {
         unsafe { _mm512_set1_epi32(p.cast::<i32>().read_unaligned()) }
+    }
+    #[inline(always)]
+    unsafe fn words(self, p: *const u32) -> Self::Word {
+        unsafe { self.load(p) }
     }
     #[inline(always)]
     fn dot(self, sums: Self::Acc, a: Self::Word, b: Self::Words) -> Self::Acc {

@@ -10,8 +10,6 @@ mod maps;
 mod product;
 
 pub use convert::{from_f32, load_nchw, round, to_f32, widen};
-#[cfg(test)]
-pub(crate) use depthwise::depthwise_for;
 pub use depthwise::{DepthwiseWeights, depthwise};
 #[cfg(test)]
 pub(crate) use isa::Bf16;

@@ -95,8 +95,7 @@ impl ConvWeights {
         let pack = |g: usize| {
             PackedWords::new(isa, geometry.layout, columns, |segment, at, column| {
                 let k = segment * geometry.layout.run + at;
-                let bits = u32::from(round(weight[((g * columns + column) * count + k % count) * taps + k / count]));
-                if isa.word_bytes() == 4 { bits << 16 } else { bits }
+                isa.bits(round(weight[((g * columns + column) * count + k % count) * taps + k / count]))
             })
         };
         Self { groups: (0..groups).map(pack).collect(), geometry, kernel, dilation, channels }

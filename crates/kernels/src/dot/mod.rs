@@ -13,6 +13,6 @@ mod tests;
 mod tile;
 
 pub(crate) use conv::{Geometry, Sizes, convolve};
-pub(crate) use depthwise::{Sink, Taps, depthwise};
+pub(crate) use depthwise::{Taps, depthwise};
 pub(crate) use pack::{Layout, PackedWords};
 pub(crate) use simd::{Dot, DotKernel, Family};

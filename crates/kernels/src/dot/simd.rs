@@ -28,7 +28,7 @@ pub(crate) unsafe trait Dot: Copy + Send + Sync + 'static {
     type Acc: Copy;
     /// `LANES` words of B.
     type Words: Copy;
-    /// One word of A for all lanes.
+    /// Words of A, one for each lane.
     type Word: Copy;
     /// How sums become results.
     type Finish: Copy;
@@ -40,9 +40,14 @@ pub(crate) unsafe trait Dot: Copy + Send + Sync + 'static {
     /// # Safety
     /// `LANES` words are readable at `p`.
     unsafe fn load(self, p: *const u32) -> Self::Words;
+    /// One word of A for all lanes.
     /// # Safety
     /// Four bytes are readable at `p`.
     unsafe fn splat(self, p: *const u8) -> Self::Word;
+    /// A word of A for each lane.
+    /// # Safety
+    /// `LANES` words are readable at `p`.
+    unsafe fn words(self, p: *const u32) -> Self::Word;
     /// `sums + a · b`, lane by lane.
     fn dot(self, sums: Self::Acc, a: Self::Word, b: Self::Words) -> Self::Acc;
     /// # Safety

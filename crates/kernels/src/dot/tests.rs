@@ -6,7 +6,6 @@ use proptest::prelude::*;
 
 use crate::bf16::Bf16;
 use crate::bf16::{self, round, widen};
-use crate::dispatch::Isa;
 use crate::gemm::Clamp;
 use crate::int8::{self, Int8, Quant};
 use crate::tests::{naive_conv, shapes, values};
@@ -149,11 +148,10 @@ proptest! {
         let (input, weight, bias) = (halves(&values(count, 1)), wide(&halves(&values(taps * c, 2))), values(c, 3));
         let mut want = naive_conv(&wide(&input), &shape, |tap, _, o| weight[o * taps + tap], c, c);
         want.iter_mut().enumerate().for_each(|(i, v)| *v = (*v + f64::from(bias[i % c])).clamp(0.0, 6.0));
-        let packed = bf16::DepthwiseWeights::new(&weight, c, k);
-        for isa in Isa::available() {
-            let mut got = vec![0x7fc0; want.len()];
-            bf16::depthwise_for(isa, &mut got, &input, &shape, &packed, Some(&bias), Some(Clamp::RELU6));
-            assert_near(&wide(&got), &want, isa.name());
+        for isa in Bf16::available() {
+            let (mut got, packed) = (vec![0x7fc0; want.len()], bf16::DepthwiseWeights::for_isa(isa, &weight, c, k));
+            bf16::depthwise(&mut got, &input, &shape, &packed, Some(&bias), Some(Clamp::RELU6));
+            assert_near(&wide(&got), &want, &format!("{isa:?}"));
         }
         let (input, weight) = (bytes(count, 1), signed(taps * c, 2));
         let real: Vec<f32> = input.iter().map(|&q| f32::from(q) - f32::from(zero)).collect();
@@ -164,13 +162,12 @@ proptest! {
         let scale: Vec<f32> = values(c, 6).iter().map(|v| 0.02 + 0.01 * v).collect();
         let output = Quant { scale: 0.05, zero: 3 };
         let epilogue = int8::Epilogue { bias: &bias, scale: &scale, residual: None, output, low: 0.0, high: f32::INFINITY };
-        let packed = int8::DepthwiseWeights::new(&weight, c, k);
-        for isa in Isa::available() {
-            let mut got = vec![0; sums.len()];
-            int8::depthwise_for(isa, &mut got, &input, zero, &shape, &packed, &epilogue);
+        for isa in Int8::available() {
+            let (mut got, packed) = (vec![0; sums.len()], int8::DepthwiseWeights::for_isa(isa, &weight, c, k));
+            int8::depthwise(&mut got, &input, zero, &shape, &packed, &epilogue);
             for (i, &g) in got.iter().enumerate() {
                 let sum = sums[i] as i64 + i64::from(own[i % c]);
-                prop_assert_eq!(g, requantized(sum, scale[i % c], 0.0, output, 0.0, f32::INFINITY), "{}: value {}", isa.name(), i);
+                prop_assert_eq!(g, requantized(sum, scale[i % c], 0.0, output, 0.0, f32::INFINITY), "{:?}: value {}", isa, i);
             }
         }
     }

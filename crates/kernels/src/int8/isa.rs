@@ -144,7 +144,7 @@ pub(crate) struct Portable;
 unsafe impl Dot for Portable {
     type Acc = [i32; 4];
     type Words = [[i8; 4]; 4];
-    type Word = [u8; 4];
+    type Word = [[u8; 4]; 4];
     type Finish = Finish;
     const LANES: usize = 4;
 
@@ -164,11 +164,16 @@ unsafe impl Dot for Portable {
     #[inline(always)]
     unsafe fn splat(self, p: *const u8) -> Self::Word {
         // SAFETY: the caller's promise.
-        unsafe { p.cast::<[u8; 4]>().read() }
+        [unsafe { p.cast::<[u8; 4]>().read() }; 4]
+    }
+    #[inline(always)]
+    unsafe fn words(self, p: *const u32) -> Self::Word {
+        // SAFETY: the caller's promise.
+        unsafe { p.cast::<[u32; 4]>().read() }.map(u32::to_le_bytes)
     }
     #[inline(always)]
     fn dot(self, sums: Self::Acc, a: Self::Word, b: Self::Words) -> Self::Acc {
-        std::array::from_fn(|i| sums[i] + (0..4).map(|e| i32::from(a[e]) * i32::from(b[i][e])).sum::<i32>())
+        std::array::from_fn(|i| sums[i] + (0..4).map(|e| i32::from(a[i][e]) * i32::from(b[i][e])).sum::<i32>())
     }
     #[inline(always)]
     unsafe fn store(self, p: *mut u32, sums: Self::Acc) {
@@ -219,6 +224,10 @@ macro_rules! eight_lanes {
             #[inline(always)]
             unsafe fn splat(self, p: *const u8) -> Self::Word {
                 unsafe { _mm256_set1_epi32(p.cast::<i32>().read_unaligned()) }
+            }
+            #[inline(always)]
+            unsafe fn words(self, p: *const u32) -> Self::Word {
+                unsafe { self.load(p) }
             }
             #[inline(always)]
             fn dot(self, sums: Self::Acc, a: Self::Word, b: Self::Words) -> Self::Acc {
@@ -300,6 +309,10 @@ unsafe impl Dot for Avx512 {
         unsafe { _mm512_set1_epi32(p.cast::<i32>().read_unaligned()) }
     }
     #[inline(always)]
+    unsafe fn words(self, p: *const u32) -> Self::Word {
+        unsafe { self.load(p) }
+    }
+    #[inline(always)]
     fn dot(self, sums: Self::Acc, a: Self::Word, b: Self::Words) -> Self::Acc {
         unsafe { _mm512_dpbusd_epi32(sums, a, b) }
     }
@@ -364,6 +377,10 @@ unsafe impl Dot for Neon {
     #[inline(always)]
     unsafe fn splat(self, p: *const u8) -> Self::Word {
         unsafe { vreinterpretq_u8_u32(vdupq_n_u32(p.cast::<u32>().read_unaligned())) }
+    }
+    #[inline(always)]
+    unsafe fn words(self, p: *const u32) -> Self::Word {
+        unsafe { vld1q_u8(p.cast()) }
     }
     #[inline(always)]
     fn dot(self, sums: Self::Acc, a: Self::Word, b: Self::Words) -> Self::Acc {

@@ -8,8 +8,6 @@ mod isa;
 mod maps;
 mod product;
 
-#[cfg(test)]
-pub(crate) use depthwise::depthwise_for;
 pub use depthwise::{DepthwiseWeights, depthwise};
 #[cfg(test)]
 pub(crate) use isa::Int8;
