@@ -20,6 +20,7 @@ mod run;
 mod step;
 mod stream;
 mod timings;
+pub mod train;
 
 pub use classifier::{Classifier, Prediction};
 pub use error::{ClassifyError, ModelError};

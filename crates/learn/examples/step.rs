@@ -1,15 +1,15 @@
 //! Milliseconds of one SGD training step on the CPU; `benchmarks/pytorch_step.py` is the same step in PyTorch.
 //!
-//! `cargo run --release -p fieldmark-learn --example step -- {resnet18_cifar|lite0|mnist_cnn} [burn]` prints one JSON object; with `burn`,
-//! Burn's own operations do all the work. Threads: `RAYON_NUM_THREADS`.
+//! `cargo run --release -p fieldmark-learn --example step -- {resnet18_cifar|lite0|mnist_cnn|mobilenet_v2|vit_tiny} [plan|burn] [STEPS]`
+//! prints one JSON object: milliseconds (the median), the loss, and the peak of resident memory in MiB. Threads: `RAYON_NUM_THREADS`.
 
 use std::error::Error;
 use std::time::Instant;
 
 use graph::{Activation, Conv2d, Graph, GraphBuilder, Op, Pool2d, Tensor};
-use learn::fit::{OptimizerKind, Targets, cross_entropy};
+use learn::fit::{Backend, OptimizerKind, Targets, cross_entropy};
 use learn::network::NoiseKey;
-use learn::optim::{Group, Optimizer};
+use learn::optim::{Gradients, Group, Optimizer};
 use learn::{DeviceKind, FitOptions, Network};
 
 /// conv32-conv64-pool-fc128-fc10, as the peer has it.
@@ -36,8 +36,10 @@ fn build(name: &str) -> Result<(Graph, usize), Box<dyn Error>> {
     match name {
         "resnet18_cifar" => Ok((zoo("resnet18", 32)?, 32)),
         "lite0" => Ok((zoo("efficientnet_lite0", 224)?, 8)),
+        "mobilenet_v2" => Ok((zoo("mobilenet_v2", 224)?, 8)),
+        "vit_tiny" => Ok((zoo("vit_tiny_patch16_224", 224)?, 8)),
         "mnist_cnn" => Ok((mnist_cnn()?, 64)),
-        _ => Err(format!("expected resnet18_cifar, lite0 or mnist_cnn, got {name:?}").into()),
+        _ => Err(format!("expected resnet18_cifar, lite0, mobilenet_v2, vit_tiny or mnist_cnn, got {name:?}").into()),
     }
 }
 
@@ -46,31 +48,45 @@ fn main() -> Result<(), Box<dyn Error>> {
     let (graph, batch) = build(&name)?;
     let weights = graph.init_weights(0);
     kernels::keep_freed_memory();
-    let mut network = Network::new(graph, weights, DeviceKind::Cpu)?;
-    let by_burn = std::env::args().nth(2).is_some_and(|a| a == "burn");
-    if by_burn {
-        network = network.without_own_operations();
-    }
+    let backend = match std::env::args().nth(2).as_deref() {
+        None | Some("plan") => Backend::Plan,
+        Some("burn") => Backend::Burn,
+        Some(other) => return Err(format!("expected plan or burn, got {other:?}").into()),
+    };
+    let steps = std::env::args().nth(3).map_or(Ok(9), |s| s.parse())?;
+    let mut network = Network::with_backend(graph, weights, DeviceKind::Cpu, backend, 0)?;
     let shape = [&[batch], network.graph().input_shape()].concat();
     let data = (0..shape.iter().product::<usize>()).map(|i| ((i * 7919 % 1000) as f32 - 500.0) / 300.0).collect::<Vec<_>>();
+    let input = Tensor { shape, data };
     let mut one_hot = vec![0.0; batch * 10];
     one_hot.iter_mut().step_by(10).for_each(|t| *t = 1.0);
     let targets = Targets::new(&one_hot, &vec![1.0; batch], &[1.0; 10], 0.0);
     let options = FitOptions { optimizer: OptimizerKind::Sgd, momentum: 0.0, nesterov: false, weight_decay: 0.0, ..FitOptions::default() };
     let mut optimizer = Optimizer::new(&options);
-    let (mut times, mut loss) = (Vec::new(), 0.0);
-    for step in 0..9 {
+    let (mut times, mut loss, mut gradients) = (Vec::new(), 0.0, Gradients::default());
+    for step in 0..steps {
         let start = Instant::now();
-        let input = Tensor { shape: shape.clone(), data: data.clone() };
         let key = NoiseKey { seed: 0, epoch: 0, step };
-        let result = network.step(input, key, |logits| cross_entropy(&logits.data, &targets))?;
-        optimizer.update(network.weights_mut(), &result.gradients, 0.01, |_| Group { lr: 1.0, decay: false, l1: false });
-        loss = result.loss;
+        gradients.clear();
+        loss = network.step(&input, key, &mut gradients, |logits| cross_entropy(&logits.data, &targets))?;
+        let group = |_: &str| Group { lr: 1.0, decay: false, l1: false };
+        network.change(|weights| optimizer.update(weights, &gradients.values, 0.01, group));
         if step >= 2 {
             times.push(start.elapsed().as_secs_f64() * 1e3);
         }
     }
     times.sort_by(f64::total_cmp);
-    println!("{}", serde_json::json!({ "step": name, "burn_only": by_burn, "milliseconds": times[times.len() / 2], "loss": loss }));
+    let (milliseconds, peak_mib) = (times.get(times.len() / 2), peak_mib());
+    println!(
+        "{}",
+        serde_json::json!({ "step": name, "backend": backend, "milliseconds": milliseconds, "loss": loss, "peak_mib": peak_mib })
+    );
     Ok(())
+}
+
+/// The most memory that was resident, where the system tells.
+fn peak_mib() -> Option<f64> {
+    let status = std::fs::read_to_string("/proc/self/status").ok()?;
+    let line = status.lines().find(|l| l.starts_with("VmHWM:"))?;
+    Some(line.split_whitespace().nth(1)?.parse::<f64>().ok()? / 1024.0)
 }

@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 use crate::LearnError;
 use crate::fit::{FitOptions, FitTask, TargetMaker, Trainer, cross_entropy, groups};
 use crate::network::NoiseKey;
-use crate::optim::{Group, Optimizer};
+use crate::optim::{Gradients, Group, Optimizer};
 
 /// Rates tried.
 const STEPS: usize = 100;
@@ -45,7 +45,7 @@ pub fn find_lr(task: &FitTask, options: &FitOptions, observe: &mut dyn FnMut(f64
     let mut optimizer = Optimizer::new(options);
     let loading = LoaderOptions { batch_size: options.batch_size, seed: options.seed, ..task.loading.clone() };
     let loader = Loader::new(Arc::clone(&task.dataset), loading)?;
-    let (mut rates, mut losses) = (Vec::new(), Vec::new());
+    let (mut rates, mut losses, mut gradients) = (Vec::new(), Vec::new(), Gradients::default());
     let (mut average, mut best) = (0.0, f64::INFINITY);
     'test: for epoch in 0..STEPS as u64 {
         let before = rates.len();
@@ -59,9 +59,11 @@ pub fn find_lr(task: &FitTask, options: &FitOptions, observe: &mut dyn FnMut(f64
             let target = targets.of(&task.dataset, &batch.indices);
             let key = NoiseKey { seed: options.seed, epoch, step: rates.len() as u64 };
             let images = Tensor { shape: batch.shape.to_vec(), data: batch.images };
-            let result = trainer.step(images, key, |logits| cross_entropy(&logits.data, &target))?;
+            gradients.clear();
+            let features = trainer.features(images)?;
+            let loss = trainer.step(&features, key, &mut gradients, |logits| cross_entropy(&logits.data, &target))?;
             let rate = LOW * (HIGH / LOW).powf(rates.len() as f64 / (STEPS - 1) as f64);
-            average = SMOOTHING * average + (1.0 - SMOOTHING) * result.loss;
+            average = SMOOTHING * average + (1.0 - SMOOTHING) * loss;
             let smooth = average / (1.0 - SMOOTHING.powi(rates.len() as i32 + 1));
             if !smooth.is_finite() || smooth > 4.0 * best {
                 break 'test;
@@ -71,7 +73,7 @@ pub fn find_lr(task: &FitTask, options: &FitOptions, observe: &mut dyn FnMut(f64
             rates.push(rate);
             losses.push(smooth);
             let group = |name: &str| groups.get(name).copied().unwrap_or(Group { lr: 1.0, decay: false, l1: false });
-            optimizer.update(trainer.network_mut().weights_mut(), &result.gradients, rate, group);
+            trainer.network_mut().change(|weights| optimizer.update(weights, &gradients.values, rate, group));
         }
         if rates.len() == before {
             return Err(LearnError::Data(format!("none of the {} training images could be read", task.train.len())));

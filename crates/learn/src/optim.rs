@@ -1,20 +1,33 @@
 //! Update rules on host weights: SGD with momentum, AdamW, clipping and a moving average.
 //!
-//! One fused pass over each parameter, in parallel over large ones; every value depends on its own index alone, so that results do not
-//! depend on the number of threads.
+//! One fused pass over each parameter, on the threads that kernels use here; every value depends on its own index alone, so that results do
+//! not depend on the number of threads.
 
 use std::collections::BTreeMap;
 
 use graph::{Role, Weights};
-use rayon::prelude::*;
+use kernels::train::{AdamW, Sgd};
 
 use crate::fit::{FitOptions, OptimizerKind};
 
 /// Values by parameter name: gradients, and the optimiser's memory.
 pub type Slots = BTreeMap<String, Vec<f32>>;
 
-/// Parameters of fewer values are updated by one thread.
-const PARALLEL: usize = 1 << 15;
+/// The sum of the gradients of some batches.
+#[derive(Debug, Clone, Default)]
+pub struct Gradients {
+    /// By parameter name, flat. Where no batch has been added, what is there is memory for the next, not a gradient.
+    pub values: Slots,
+    /// Batches added.
+    pub batches: usize,
+}
+
+impl Gradients {
+    /// Forgets the batches and keeps the memory.
+    pub fn clear(&mut self) {
+        self.batches = 0;
+    }
+}
 
 /// What an update does to one parameter.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -84,83 +97,32 @@ impl Optimizer {
 
     /// As torch.optim.SGD.
     fn sgd(&mut self, name: &str, weight: &mut [f32], gradient: &[f32], lr: f64, group: Group) {
-        let lr = (lr * group.lr) as f32;
-        let decay = if group.decay { self.weight_decay as f32 } else { 0.0 };
-        let l1 = if group.l1 { self.l1 } else { 0.0 };
-        let (momentum, nesterov) = (self.momentum, self.nesterov);
-        let fresh = !self.first.contains_key(name);
+        let first = !self.first.contains_key(name);
         let buffer = self.first.entry(name.to_string()).or_insert_with(|| vec![0.0; weight.len()]);
-        chunks(weight, gradient, buffer, None, |w, g, m, _| {
-            let g = g + decay * *w + l1 * sign(*w);
-            *m = if fresh { g } else { momentum * *m + g };
-            *w -= lr * if nesterov { g + momentum * *m } else { *m };
-        });
+        let rule = Sgd {
+            lr: (lr * group.lr) as f32,
+            momentum: self.momentum,
+            nesterov: self.nesterov,
+            decay: if group.decay { self.weight_decay as f32 } else { 0.0 },
+            l1: if group.l1 { self.l1 } else { 0.0 },
+            first,
+        };
+        rule.step(weight, gradient, buffer);
     }
 
     /// As torch.optim.AdamW.
     fn adamw(&mut self, name: &str, weight: &mut [f32], gradient: &[f32], lr: f64, group: Group) {
-        let lr = lr * group.lr;
-        let keep = if group.decay { (1.0 - lr * self.weight_decay) as f32 } else { 1.0 };
-        let l1 = if group.l1 { self.l1 } else { 0.0 };
-        let [b1, b2] = self.betas;
-        let size = (lr / (1.0 - b1.powf(self.updates as f64))) as f32;
-        let root = ((1.0 - b2.powf(self.updates as f64)).sqrt()) as f32;
-        let (c1, c2, b2, eps) = ((1.0 - b1) as f32, (1.0 - b2) as f32, b2 as f32, self.eps);
         let first = self.first.entry(name.to_string()).or_insert_with(|| vec![0.0; weight.len()]);
         let second = self.second.entry(name.to_string()).or_insert_with(|| vec![0.0; weight.len()]);
-        chunks(weight, gradient, first, Some(second), |w, g, m, v| {
-            let g = g + l1 * sign(*w);
-            *m += c1 * (g - *m);
-            *v = b2 * *v + c2 * g * g;
-            *w = *w * keep - size * *m / (v.sqrt() / root + eps);
-        });
-    }
-}
-
-fn sign(x: f32) -> f32 {
-    if x > 0.0 {
-        1.0
-    } else if x < 0.0 {
-        -1.0
-    } else {
-        0.0
-    }
-}
-
-/// Calls `f(weight, gradient, first, second)` for each value, in parallel over long parameters.
-fn chunks(
-    weight: &mut [f32],
-    gradient: &[f32],
-    first: &mut [f32],
-    second: Option<&mut Vec<f32>>,
-    f: impl Fn(&mut f32, f32, &mut f32, &mut f32) + Sync,
-) {
-    let mut none = Vec::new();
-    let second = second.unwrap_or(&mut none);
-    if second.is_empty() {
-        let each = |((w, g), m): ((&mut [f32], &[f32]), &mut [f32])| {
-            w.iter_mut().zip(g).zip(m).for_each(|((w, &g), m)| f(w, g, m, &mut 0.0));
+        let rule = AdamW {
+            lr: lr * group.lr,
+            betas: self.betas,
+            eps: self.eps,
+            decay: if group.decay { self.weight_decay } else { 0.0 },
+            l1: if group.l1 { self.l1 } else { 0.0 },
+            update: self.updates,
         };
-        if weight.len() < PARALLEL {
-            each(((weight, gradient), first));
-        } else {
-            weight.par_chunks_mut(PARALLEL).zip(gradient.par_chunks(PARALLEL)).zip(first.par_chunks_mut(PARALLEL)).for_each(each);
-        }
-        return;
-    }
-    type Part<'a> = (((&'a mut [f32], &'a [f32]), &'a mut [f32]), &'a mut [f32]);
-    let each = |(((w, g), m), v): Part<'_>| {
-        w.iter_mut().zip(g).zip(m).zip(v).for_each(|(((w, &g), m), v)| f(w, g, m, v));
-    };
-    if weight.len() < PARALLEL {
-        each((((weight, gradient), first), second));
-    } else {
-        weight
-            .par_chunks_mut(PARALLEL)
-            .zip(gradient.par_chunks(PARALLEL))
-            .zip(first.par_chunks_mut(PARALLEL))
-            .zip(second.par_chunks_mut(PARALLEL))
-            .for_each(each);
+        rule.step(weight, gradient, first, second);
     }
 }
 
@@ -184,7 +146,7 @@ pub fn accumulate(sum: &mut Slots, more: Slots) {
     }
     for (name, more) in more {
         match sum.get_mut(&name) {
-            Some(old) => old.iter_mut().zip(more).for_each(|(a, b)| *a += b),
+            Some(old) => kernels::train::add_into(old, &more),
             None => drop(sum.insert(name, more)),
         }
     }
@@ -201,12 +163,8 @@ pub fn average(average: &mut Weights, weights: &Weights, decay: f64, updates: u6
     let t = updates as f64;
     let share = (1.0 - decay.min((1.0 + t) / (10.0 + t))) as f32;
     for (name, old) in average.iter_mut() {
-        let Some(new) = weights.get(name) else { continue };
-        if old.data.len() < PARALLEL {
-            old.data.iter_mut().zip(&new.data).for_each(|(a, &b)| *a += share * (b - *a));
-        } else {
-            let pairs = old.data.par_chunks_mut(PARALLEL).zip(new.data.par_chunks(PARALLEL));
-            pairs.for_each(|(a, b)| a.iter_mut().zip(b).for_each(|(a, &b)| *a += share * (b - *a)));
+        if let Some(new) = weights.get(name) {
+            kernels::train::average(&mut old.data, &new.data, share);
         }
     }
 }

@@ -34,6 +34,9 @@ pub struct State {
     pub images: usize,
     /// Seconds spent in the epoch so far.
     pub seconds: f64,
+    /// Seconds of them spent waiting for batches.
+    #[serde(default)]
+    pub waited: f64,
     /// Finished epochs.
     pub history: Vec<EpochRecord>,
     /// The best epoch so far and its metric.
@@ -56,6 +59,7 @@ impl State {
             list.extend(record.validation_loss.as_mut());
             list.extend(record.metric_value.as_mut());
         }
+        list.push(&mut self.waited);
         list
     }
 

@@ -1,6 +1,7 @@
 //! The training loop: epochs over batches, validation, early stopping, checkpoints.
 
 mod checkpoint;
+mod kept;
 mod loss;
 mod options;
 mod run;
@@ -9,7 +10,7 @@ mod trainer;
 mod validate;
 
 pub use loss::{Targets, cross_entropy};
-pub use options::{BatchNormMode, ClassWeighting, EarlyStopping, FitOptions, Metric, OptimizerKind, SamplerKind};
+pub use options::{Backend, BatchNormMode, ClassWeighting, EarlyStopping, FitOptions, Metric, OptimizerKind, SamplerKind};
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -98,6 +99,9 @@ pub struct EpochRecord {
     pub images_per_second: f64,
     /// Seconds of the epoch with validation.
     pub seconds: f64,
+    /// Seconds of them in which training waited for pictures to be read and augmented.
+    #[serde(default)]
+    pub waited: f64,
 }
 
 /// Progress of a fit, after every batch and every epoch.

@@ -79,6 +79,17 @@ pub struct FitOptions {
     pub seed: u64,
     /// Learning-rate multiplier by stage name; 1 where not named.
     pub stage_lr: BTreeMap<String, f64>,
+    /// What computes on the CPU. Left out where it is the default, so that checkpoints of earlier versions go on.
+    #[serde(skip_serializing_if = "Backend::is_default")]
+    pub backend: Backend,
+    /// Parts of the network whose activations are computed a second time on the way back rather than kept: less memory, about a third more
+    /// time. 0 keeps all.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub recompute: usize,
+}
+
+fn is_zero(n: &usize) -> bool {
+    *n == 0
 }
 
 impl Default for FitOptions {
@@ -115,7 +126,27 @@ impl Default for FitOptions {
             batch_norm: BatchNormMode::Batch,
             seed: 0,
             stage_lr: BTreeMap::new(),
+            backend: Backend::Plan,
+            recompute: 0,
         }
+    }
+}
+
+/// What computes the passes on the CPU; on a GPU it is Burn in any case.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Backend {
+    /// A plan that the engine compiles for training.
+    #[default]
+    Plan,
+    /// Burn's tensors and autodiff: slower, another implementation to compare with.
+    Burn,
+}
+
+impl Backend {
+    #[allow(clippy::trivially_copy_pass_by_ref)] // as serde calls it
+    fn is_default(&self) -> bool {
+        *self == Self::default()
     }
 }
 

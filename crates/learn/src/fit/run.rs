@@ -9,6 +9,7 @@ use data::{Batch, Loader, LoaderOptions, sampler};
 use graph::{Tensor, Weights};
 
 use super::checkpoint::{Checkpoint, State, identity};
+use super::kept::Kept;
 use super::loss::cross_entropy;
 use super::targets::TargetMaker;
 use super::trainer::Trainer;
@@ -16,7 +17,7 @@ use super::validate::{Judged, judge};
 use super::{EpochRecord, FitEvent, FitOptions, FitOutcome, FitTask, Fitted, SamplerKind};
 use crate::LearnError;
 use crate::network::NoiseKey;
-use crate::optim::{self, Group, Optimizer, Slots};
+use crate::optim::{self, Gradients, Group, Optimizer};
 
 /// A fit in progress.
 pub(super) struct Run<'a> {
@@ -25,7 +26,11 @@ pub(super) struct Run<'a> {
     targets: TargetMaker,
     trainer: Trainer,
     optimizer: Optimizer,
+    /// Since the last update.
+    gradients: Gradients,
     groups: BTreeMap<String, Group>,
+    /// Where the first stages are frozen and nothing is augmented.
+    kept: Option<Kept>,
     average: Weights,
     best: Weights,
     state: State,
@@ -58,12 +63,15 @@ impl<'a> Run<'a> {
             true => None,
             false => Some(Loader::new(Arc::clone(&task.dataset), LoaderOptions { augment: None, ..loading.clone() })?),
         };
+        let augmented = loading.augment.as_ref().is_some_and(|augment| !augment.is_none());
         let loader = Loader::new(Arc::clone(&task.dataset), loading)?;
         let mut run = Self {
             targets,
             optimizer: Optimizer::new(options),
+            gradients: Gradients::default(),
             groups: groups(&trainer, options),
-            average: if options.ema > 0.0 { trainer.network().to_weights() } else { Weights::new() },
+            kept: (trainer.has_prefix() && !augmented).then(Kept::default),
+            average: if options.ema > 0.0 { trainer.network().weights().clone() } else { Weights::new() },
             trainer,
             best: Weights::new(),
             state: State::default(),
@@ -121,16 +129,30 @@ impl<'a> Run<'a> {
     fn epoch(&mut self, observe: &mut dyn FnMut(FitEvent<'_>), stop: &AtomicBool) -> Result<Flow, LearnError> {
         let order = self.order(self.state.epoch);
         let rest = &order[(self.state.step * self.options.batch_size).min(order.len())..];
-        let mut sum = Slots::new();
+        let batches: Vec<&[usize]> = rest.chunks(self.options.batch_size).collect();
+        let from_memory = self.kept.as_ref().is_some_and(|kept| kept.has_all(rest, &self.state.failed));
+        let mut loaded = (!from_memory).then(|| self.loader.epoch(rest, self.state.epoch as u64));
         let mut clock = Instant::now();
-        for batch in self.loader.epoch(rest, self.state.epoch as u64) {
+        for samples in batches {
             let last = self.state.step + 1 == self.steps;
-            self.learn(batch, &mut sum)?;
+            let (indices, features) = match &mut loaded {
+                Some(loaded) => {
+                    let asked = Instant::now();
+                    let Some(batch) = loaded.next() else { break };
+                    self.state.waited += asked.elapsed().as_secs_f64();
+                    self.features(batch)?
+                }
+                None => match &self.kept {
+                    Some(kept) => kept.batch(samples),
+                    None => break,
+                },
+            };
+            self.learn(&indices, &features)?;
             self.state.step += 1;
             self.steps_done += 1;
             let boundary = last || self.state.step.is_multiple_of(self.options.accumulate);
             if boundary {
-                self.update(&mut sum)?;
+                self.update()?;
             }
             self.state.seconds += clock.elapsed().as_secs_f64();
             clock = Instant::now();
@@ -142,27 +164,38 @@ impl<'a> Run<'a> {
         Ok(Flow::On)
     }
 
-    /// Forward and back on one batch; the gradients are added to `sum`.
-    fn learn(&mut self, batch: Batch, sum: &mut Slots) -> Result<(), LearnError> {
+    /// What enters the trained part, of the samples of a batch that could be read.
+    fn features(&mut self, batch: Batch) -> Result<(Vec<usize>, Tensor), LearnError> {
         for (index, reason) in batch.failed {
             if !self.state.failed.iter().any(|(i, _)| *i == index) {
                 self.state.failed.push((index, reason));
             }
         }
+        let images = Tensor { shape: batch.shape.to_vec(), data: batch.images };
         if batch.indices.is_empty() {
+            return Ok((batch.indices, images));
+        }
+        let features = self.trainer.features(images)?;
+        if let Some(kept) = &mut self.kept {
+            kept.put(&batch.indices, &features);
+        }
+        Ok((batch.indices, features))
+    }
+
+    /// Forward and back on one batch; its gradients are added to those since the last update.
+    fn learn(&mut self, indices: &[usize], features: &Tensor) -> Result<(), LearnError> {
+        if indices.is_empty() {
             return Ok(());
         }
-        let targets = self.targets.of(&self.task.dataset, &batch.indices);
+        let targets = self.targets.of(&self.task.dataset, indices);
         let key = NoiseKey { seed: self.options.seed, epoch: self.state.epoch as u64, step: self.state.step as u64 };
-        let images = Tensor { shape: batch.shape.to_vec(), data: batch.images };
-        let result = self.trainer.step(images, key, |logits| cross_entropy(&logits.data, &targets))?;
-        if !result.loss.is_finite() {
-            return Err(self.diverged("loss", result.loss));
+        let loss = self.trainer.step(features, key, &mut self.gradients, |logits| cross_entropy(&logits.data, &targets))?;
+        if !loss.is_finite() {
+            return Err(self.diverged("loss", loss));
         }
-        self.state.loss_sum += result.loss * targets.divisor();
+        self.state.loss_sum += loss * targets.divisor();
         self.state.loss_weight += targets.divisor();
-        self.state.images += batch.indices.len();
-        optim::accumulate(sum, result.gradients);
+        self.state.images += indices.len();
         Ok(())
     }
 
@@ -183,31 +216,33 @@ impl<'a> Run<'a> {
         self.options.lr * self.options.schedule().factor(self.state.updates as usize, each * self.options.epochs, warmup)
     }
 
-    fn update(&mut self, sum: &mut Slots) -> Result<(), LearnError> {
+    fn update(&mut self) -> Result<(), LearnError> {
         let lr = self.learning_rate();
         self.state.updates += 1;
-        let mut gradients = std::mem::take(sum);
-        if gradients.is_empty() {
+        if self.gradients.batches == 0 {
             return Ok(());
         }
-        let batches = (self.state.step - 1) % self.options.accumulate + 1;
-        if batches > 1 {
-            optim::scale(&mut gradients, 1.0 / batches as f32);
-        }
-        if self.options.clip > 0.0 {
-            let norm = optim::clip(&mut gradients, self.options.clip);
-            if !norm.is_finite() {
-                return Err(self.diverged("norm of the gradient", norm));
+        self.gradients.clear();
+        let (updates, options) = (self.state.updates, self.options);
+        let batches = (self.state.step - 1) % options.accumulate + 1;
+        let Self { groups, gradients, optimizer, average, trainer, .. } = self;
+        let gradients = &mut gradients.values;
+        let norm = trainer.network_mut().change(|weights| {
+            if batches > 1 {
+                optim::scale(gradients, 1.0 / batches as f32);
             }
-        }
-        let groups = &self.groups;
-        let group = |name: &str| groups.get(name).copied().unwrap_or(Group { lr: 1.0, decay: false, l1: false });
-        self.optimizer.updates = self.state.updates - 1;
-        self.optimizer.update(self.trainer.network_mut().weights_mut(), &gradients, lr, group);
-        if self.options.ema > 0.0 {
-            optim::average(&mut self.average, self.trainer.network().weights(), self.options.ema, self.state.updates);
-        }
-        Ok(())
+            let norm = if options.clip > 0.0 { optim::clip(gradients, options.clip) } else { 0.0 };
+            if norm.is_finite() {
+                let group = |name: &str| groups.get(name).copied().unwrap_or(Group { lr: 1.0, decay: false, l1: false });
+                optimizer.updates = updates - 1;
+                optimizer.update(weights, gradients, lr, group);
+                if options.ema > 0.0 {
+                    optim::average(average, weights, options.ema, updates);
+                }
+            }
+            norm
+        });
+        if norm.is_finite() { Ok(()) } else { Err(self.diverged("norm of the gradient", norm)) }
     }
 
     /// The weights that are judged and kept: averaged where EMA is on.
@@ -249,7 +284,8 @@ impl<'a> Run<'a> {
         self.state.history.push(record);
         self.state.epoch += 1;
         self.state.step = 0;
-        (self.state.loss_sum, self.state.loss_weight, self.state.images, self.state.seconds) = (0.0, 0.0, 0, 0.0);
+        (self.state.loss_sum, self.state.loss_weight, self.state.images) = (0.0, 0.0, 0);
+        (self.state.seconds, self.state.waited) = (0.0, 0.0);
         Ok(Flow::On)
     }
 
@@ -272,6 +308,7 @@ impl<'a> Run<'a> {
             learning_rate: self.learning_rate(),
             images_per_second: self.state.images as f64 / self.state.seconds.max(1e-9),
             seconds: self.state.seconds + self.validation_seconds,
+            waited: self.state.waited,
         }
     }
 
@@ -295,7 +332,7 @@ impl<'a> Run<'a> {
         let Some(path) = &self.task.checkpoint else { return Ok(()) };
         let checkpoint = Checkpoint {
             state: self.state.clone(),
-            weights: self.trainer.network().to_weights(),
+            weights: self.trainer.network().weights().clone(),
             average: self.average.clone(),
             best: self.best.clone(),
             first: self.optimizer.first.clone(),
@@ -312,7 +349,7 @@ impl<'a> Run<'a> {
         self.state = checkpoint.state;
         self.average = checkpoint.average;
         self.best = checkpoint.best;
-        *self.trainer.network_mut().weights_mut() = checkpoint.weights;
+        self.trainer.network_mut().change(|weights| *weights = checkpoint.weights);
         Ok(())
     }
 

@@ -4,11 +4,12 @@ use engine::{Engine, EngineOptions};
 use graph::{Graph, Interpreter, Tensor, Weights};
 
 use super::FitOptions;
-use crate::network::{Network, NoiseKey, StepResult};
+use crate::network::{Network, NoiseKey};
+use crate::optim::Gradients;
 use crate::{DeviceKind, LearnError};
 
 /// A network in training. Frozen stages at its beginning, whose output does not depend on what is learned, run by the inference engine;
-/// the rest runs on Burn.
+/// the rest is a [`Network`].
 #[derive(Debug)]
 pub(crate) struct Trainer {
     whole: Graph,
@@ -36,9 +37,10 @@ impl Trainer {
         };
         let flags: Vec<bool> = rest.stages.iter().map(is_frozen).collect();
         let own = part(&rest, &weights);
-        let mut network = Network::new(rest, own, device)?;
+        let mut network = Network::with_backend(rest, own, device, options.backend, 0)?;
         network.freeze(&flags);
         network.set_batch_norm(options.batch_norm);
+        network.set_recompute(options.recompute);
         Ok(Self { whole: graph.clone(), all: weights, prefix, network, device })
     }
 
@@ -52,18 +54,28 @@ impl Trainer {
         &mut self.network
     }
 
-    /// One training step on images `[N, C, H, W]`.
+    /// Whether the first stages are frozen and run by the engine.
+    pub(crate) fn has_prefix(&self) -> bool {
+        self.prefix.is_some()
+    }
+
+    /// What enters the trained part, from images `[N, C, H, W]`.
+    pub(crate) fn features(&mut self, images: Tensor) -> Result<Tensor, LearnError> {
+        match &mut self.prefix {
+            Some(prefix) => only(prefix.run(&images, &[]).map_err(|e| LearnError::Training(e.to_string()))?),
+            None => Ok(images),
+        }
+    }
+
+    /// One training step on [`features`](Self::features); its gradients are added to `gradients`, its loss comes back.
     pub(crate) fn step(
         &mut self,
-        images: Tensor,
+        features: &Tensor,
         key: NoiseKey,
+        gradients: &mut Gradients,
         loss: impl FnOnce(&Tensor) -> (f64, Vec<f32>),
-    ) -> Result<StepResult, LearnError> {
-        let input = match &mut self.prefix {
-            Some(prefix) => only(prefix.run(&images, &[]).map_err(|e| LearnError::Training(e.to_string()))?)?,
-            None => images,
-        };
-        self.network.step(input, key, loss).map_err(|e| LearnError::Training(e.to_string()))
+    ) -> Result<f64, LearnError> {
+        self.network.step(features, key, gradients, loss).map_err(|e| LearnError::Training(e.to_string()))
     }
 
     /// All weights of the network, `trained` in the place of those that are trained.

@@ -17,6 +17,13 @@ pub struct NoiseKey {
 impl NoiseKey {
     /// `values` entries, each 0 with probability `p` and `1 / (1 - p)` otherwise.
     pub(super) fn mask(self, node: usize, p: f32, values: usize) -> Vec<f32> {
+        let mut mask = vec![0.0; values];
+        self.fill(node, p, &mut mask);
+        mask
+    }
+
+    /// As [`Self::mask`], into memory at hand.
+    pub(super) fn fill(self, node: usize, p: f32, mask: &mut [f32]) {
         let mut seed = [0; 32];
         for (bytes, part) in seed.chunks_exact_mut(8).zip([self.seed, self.epoch, self.step, node as u64]) {
             bytes.copy_from_slice(&part.to_le_bytes());
@@ -24,7 +31,7 @@ impl NoiseKey {
         let mut rng = ChaCha8Rng::from_seed(seed);
         let scale = 1.0 / (1.0 - p);
         let threshold = (f64::from(p) * 4_294_967_296.0) as u64;
-        (0..values).map(|_| if u64::from(rng.next_u32()) < threshold { 0.0 } else { scale }).collect()
+        mask.iter_mut().for_each(|m| *m = if u64::from(rng.next_u32()) < threshold { 0.0 } else { scale });
     }
 }
 

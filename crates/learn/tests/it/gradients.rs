@@ -1,7 +1,8 @@
-//! Gradients against central differences.
+//! Gradients of the training plans against central differences.
 
 use graph::{Activation, Conv2d, Differentiable, Graph, GraphBuilder, Interpreter, Op, Padding, Pool2d, Tensor};
 use learn::network::NoiseKey;
+use learn::optim::Gradients;
 use learn::{DeviceKind, Network};
 
 use crate::tiny::{noise, weights};
@@ -21,17 +22,19 @@ fn check(graph: &Graph, batch: usize) {
     let input = noise(&[&[batch], graph.input_shape()].concat(), 4);
     let at = |w: graph::Weights| {
         let mut network = Network::new(graph.clone(), w, DeviceKind::Cpu).unwrap();
-        network.step(input.clone(), KEY, loss).unwrap()
+        let mut gradients = Gradients::default();
+        let loss = network.step(&input, KEY, &mut gradients, loss).unwrap();
+        (loss, gradients.values)
     };
-    let analytic = at(start.clone());
+    let (_, analytic) = at(start.clone());
     for p in graph.parameters().filter(|p| p.role.is_learned()) {
-        let gradient = &analytic.gradients[&p.name];
+        let gradient = &analytic[&p.name];
         let scale = gradient.iter().fold(1e-2f32, |m, g| m.max(g.abs()));
         for i in [0, gradient.len() / 2, gradient.len() - 1] {
             let shifted = |d: f32| {
                 let mut w = start.clone();
                 w.get_mut(&p.name).unwrap().data[i] += d;
-                at(w).loss
+                at(w).0
             };
             let numeric = (shifted(4e-3) - shifted(-4e-3)) / 8e-3;
             let difference = (numeric as f32 - gradient[i]).abs();
@@ -149,7 +152,7 @@ fn running_statistics_follow_the_batch() {
     let graph = b.finish(x).unwrap();
     let mut network = Network::new(graph.clone(), graph.init_weights(0), DeviceKind::Cpu).unwrap();
     let input = noise(&[3, 2, 2, 2], 1);
-    network.step(input.clone(), KEY, loss).unwrap();
+    network.step(&input, KEY, &mut Gradients::default(), loss).unwrap();
     for c in 0..2 {
         let values: Vec<f64> = (0..24).filter(|i| i / 4 % 2 == c).map(|i| f64::from(input.data[i])).collect();
         let mean = values.iter().sum::<f64>() / 12.0;

@@ -4,8 +4,8 @@ use burn::tensor::ops::{AvgPoolOptions, ConvOptions, MaxPoolOptions};
 use burn::tensor::{Tensor, TensorData, activation, module};
 use graph::{Activation, BatchNorm, Conv2d, Padding, Pool2d};
 
-use super::NoiseKey;
 use super::value::{Value, each};
+use crate::network::NoiseKey;
 
 /// An op's result, or what does not fit (a graph that passed its check never gets here).
 pub(super) type Computed = Result<Value, String>;
