@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Fieldmark beside PyTorch, ONNX Runtime and OpenVINO on the CPU, alternating in one run.
 #
-# usage: PYTHON=/path/to/python benchmarks/peers.sh train [ROUNDS]
+# usage: PYTHON=/path/to/python benchmarks/peers.sh train [--json] [--steps A,B] [--precisions f32] [--rounds 3] [--threads 2]
 #        PYTHON=/path/to/python benchmarks/peers.sh embed DIR [ROUNDS]
 #        PYTHON=/path/to/python benchmarks/peers.sh infer [--json] [--models A,B] [--batches 1,8] [--precisions f32,bf16,int8] [--threads 2]
 #
@@ -18,17 +18,9 @@ field() { sed -nE "s/.*\"$1\": ?([0-9.]+).*/\1/p"; }
 
 case $what in
 train)
-  rounds=${2:-3}
+  shift
   cargo build --release --quiet -p fieldmark-learn --example step
-  for step in resnet18_cifar lite0 mnist_cnn; do
-    ours=() peer=()
-    for _ in $(seq "$rounds"); do
-      ours+=("$(target/release/examples/step "$step" | field milliseconds)")
-      peer+=("$("$python" benchmarks/pytorch_step.py "$step" 2 | field pytorch_ms)")
-    done
-    a=$(printf '%s\n' "${ours[@]}" | median) b=$(printf '%s\n' "${peer[@]}" | median)
-    echo "{\"step\": \"$step\", \"precision\": \"f32\", \"threads\": 2, \"ours_ms\": $a, \"peer\": \"pytorch\", \"peer_ms\": $b, \"ratio\": $(awk "BEGIN{printf \"%.2f\", $a / $b}")}"
-  done
+  "$python" benchmarks/train.py "${CARGO_TARGET_DIR:-target}/release/examples/step" "$@"
   ;;
 embed)
   folder=${2:?which folder of images?} rounds=${3:-3}

@@ -1,7 +1,8 @@
 //! Milliseconds of one SGD training step on the CPU; `benchmarks/pytorch_step.py` is the same step in PyTorch.
 //!
 //! `cargo run --release -p fieldmark-learn --example step -- {resnet18_cifar|lite0|mnist_cnn|mobilenet_v2|vit_tiny} [plan|burn] [STEPS]`
-//! prints one JSON object: milliseconds (the median), the loss, and the peak of resident memory in MiB. Threads: `RAYON_NUM_THREADS`.
+//! prints one JSON object: milliseconds (the median), the loss, and the peak of resident memory in MiB, at the end and before the first step.
+//! Threads: `RAYON_NUM_THREADS`.
 
 use std::error::Error;
 use std::time::Instant;
@@ -63,6 +64,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     let targets = Targets::new(&one_hot, &vec![1.0; batch], &[1.0; 10], 0.0);
     let options = FitOptions { optimizer: OptimizerKind::Sgd, momentum: 0.0, nesterov: false, weight_decay: 0.0, ..FitOptions::default() };
     let mut optimizer = Optimizer::new(&options);
+    let before_mib = peak_mib();
     let (mut times, mut loss, mut gradients) = (Vec::new(), 0.0, Gradients::default());
     for step in 0..steps {
         let start = Instant::now();
@@ -76,11 +78,15 @@ fn main() -> Result<(), Box<dyn Error>> {
         }
     }
     times.sort_by(f64::total_cmp);
-    let (milliseconds, peak_mib) = (times.get(times.len() / 2), peak_mib());
-    println!(
-        "{}",
-        serde_json::json!({ "step": name, "backend": backend, "milliseconds": milliseconds, "loss": loss, "peak_mib": peak_mib })
-    );
+    let result = serde_json::json!({
+        "step": name,
+        "backend": backend,
+        "milliseconds": times.get(times.len() / 2),
+        "loss": loss,
+        "peak_mib": peak_mib(),
+        "before_mib": before_mib,
+    });
+    println!("{result}");
     Ok(())
 }
 

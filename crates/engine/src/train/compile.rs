@@ -16,6 +16,8 @@ pub(super) struct Step {
     pub head: usize,
     /// Nodes whose values it reads.
     pub inputs: Vec<usize>,
+    /// Values of each for one image.
+    pub input_sizes: Vec<usize>,
     /// Values written for one image.
     pub size: usize,
     /// Names of its parameters, and whether each is trained.
@@ -160,8 +162,9 @@ impl<'a> Compiler<'a> {
         let parameters: Vec<(String, bool)> = node.parameters.iter().map(|p| (p.name.clone(), trained && p.role.is_learned())).collect();
         let layer = lower::layer(self.graph, chain, self.scope.stage(node.stage), trained);
         let wants = inputs.iter().map(|&input| wants[input]).collect();
-        let size = self.graph.nodes[chain.last].shape.iter().product();
-        Step { layer, node: chain.last, head: chain.head, inputs, size, parameters, wants }
+        let volume = |node: usize| self.graph.nodes[node].shape.iter().product();
+        let (size, input_sizes) = (volume(chain.last), inputs.iter().map(|&node| volume(node)).collect());
+        Step { layer, node: chain.last, head: chain.head, inputs, input_sizes, size, parameters, wants }
     }
 
     /// Whether a node's value is its input's in this layout.

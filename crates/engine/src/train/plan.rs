@@ -233,7 +233,7 @@ fn forward(action: &Action, steps: &mut [Step], slots: &mut [Buffer], weights: &
     let Action::Forward { step, inputs, output, state, again } = action else { return };
     // Taken out while it is written: what is read stays in place.
     let (mut out, mut kept) = (std::mem::take(&mut slots[*output]), std::mem::take(&mut slots[*state]));
-    let sizes: Vec<usize> = steps[*step].inputs.iter().map(|&node| size_of(steps, node) * batch).collect();
+    let sizes: Vec<usize> = steps[*step].input_sizes.iter().map(|&size| size * batch).collect();
     let step = &mut steps[*step];
     let inputs: Vec<&[f32]> = inputs.iter().zip(sizes).map(|(&slot, size)| &slots[slot][..size]).collect();
     let parameters = parameters(step, weights);
@@ -251,10 +251,6 @@ fn forward(action: &Action, steps: &mut [Step], slots: &mut [Buffer], weights: &
     (slots[*output], slots[*state]) = (out, kept);
 }
 
-fn size_of(steps: &[Step], node: usize) -> usize {
-    steps.iter().find(|s| s.node == node).map_or(0, |s| s.size)
-}
-
 fn backward(
     action: &Action,
     steps: &mut [Step],
@@ -265,7 +261,7 @@ fn backward(
     mut aside: Option<&mut Vec<f32>>,
 ) {
     let Action::Backward { step, inputs, output, state, dy, sinks, merges, copies, doubled } = action else { return };
-    let sizes: Vec<usize> = steps[*step].inputs.iter().map(|&node| size_of(steps, node) * batch).collect();
+    let sizes: Vec<usize> = steps[*step].input_sizes.iter().map(|&size| size * batch).collect();
     let step = &mut steps[*step];
     let size = step.size * batch;
     let mut gradient = std::mem::take(&mut slots[*dy]);
