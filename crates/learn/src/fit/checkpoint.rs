@@ -36,7 +36,7 @@ pub struct State {
     pub seconds: f64,
     /// Seconds of them spent waiting for batches.
     #[serde(default)]
-    pub waited: f64,
+    pub data_seconds: f64,
     /// Finished epochs.
     pub history: Vec<EpochRecord>,
     /// The best epoch so far and its metric.
@@ -59,7 +59,7 @@ impl State {
             list.extend(record.validation_loss.as_mut());
             list.extend(record.metric_value.as_mut());
         }
-        list.push(&mut self.waited);
+        list.push(&mut self.data_seconds);
         list
     }
 

@@ -101,7 +101,7 @@ pub struct EpochRecord {
     pub seconds: f64,
     /// Seconds of them in which training waited for pictures to be read and augmented.
     #[serde(default)]
-    pub waited: f64,
+    pub data_seconds: f64,
 }
 
 /// Progress of a fit, after every batch and every epoch.

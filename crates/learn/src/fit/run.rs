@@ -139,7 +139,7 @@ impl<'a> Run<'a> {
                 Some(loaded) => {
                     let asked = Instant::now();
                     let Some(batch) = loaded.next() else { break };
-                    self.state.waited += asked.elapsed().as_secs_f64();
+                    self.state.data_seconds += asked.elapsed().as_secs_f64();
                     self.features(batch)?
                 }
                 None => match &self.kept {
@@ -285,7 +285,7 @@ impl<'a> Run<'a> {
         self.state.epoch += 1;
         self.state.step = 0;
         (self.state.loss_sum, self.state.loss_weight, self.state.images) = (0.0, 0.0, 0);
-        (self.state.seconds, self.state.waited) = (0.0, 0.0);
+        (self.state.seconds, self.state.data_seconds) = (0.0, 0.0);
         Ok(Flow::On)
     }
 
@@ -308,7 +308,7 @@ impl<'a> Run<'a> {
             learning_rate: self.learning_rate(),
             images_per_second: self.state.images as f64 / self.state.seconds.max(1e-9),
             seconds: self.state.seconds + self.validation_seconds,
-            waited: self.state.waited,
+            data_seconds: self.state.data_seconds,
         }
     }
 

@@ -210,7 +210,7 @@ fn epoch_line(record: &EpochRecord, best: bool) -> String {
     }
     let seconds = Duration::from_secs_f64(record.seconds.max(0.0)).as_secs_f64();
     let waited =
-        if record.waited > 0.05 * seconds { format!(", {:.0} s of it waiting for pictures", record.waited) } else { String::new() };
+        if record.data_seconds > 0.05 * seconds { format!(", {:.0} s of it waiting for pictures", record.data_seconds) } else { String::new() };
     text + &format!(", {seconds:.0} s ({:.0} images/s{waited})", record.images_per_second)
 }
 

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use graph::Weights;
 use images::Augment;
-use learn::fit::{BatchNormMode, ClassWeighting, EarlyStopping, Metric, OptimizerKind, SamplerKind};
+use learn::fit::{Backend, BatchNormMode, ClassWeighting, EarlyStopping, Metric, OptimizerKind, SamplerKind};
 use learn::schedule::ScheduleKind;
 use learn::{DeviceKind, FitEvent, FitOptions, FitOutcome, FitTask, Fitted, find_lr, fit};
 
@@ -119,6 +119,44 @@ fn an_interrupted_and_resumed_fit_ends_in_the_same_weights_bit_for_bit() {
             assert_eq!((whole.best_epoch, whole.best_metric), (parts.best_epoch, parts.best_metric));
         }
     }
+}
+
+/// Where first stages are frozen and nothing is augmented, later epochs read what the first one kept; a resumed fit has kept nothing.
+#[test]
+fn kept_features_change_no_bit() {
+    let options = FitOptions { freeze_up_to: Some("middle".into()), optimizer: OptimizerKind::Sgd, drop_last: false, ..options() };
+    let mut task = task(0.3);
+    task.train.truncate(37);
+    let whole = finish(task.clone(), &options);
+    for stop_after in [2, 7, 10] {
+        let dir = tempfile::tempdir().unwrap();
+        let parts = interrupted(&task, &options, stop_after, &dir.path().join("checkpoint.safetensors"));
+        assert_eq!(bits(&whole.weights), bits(&parts.weights), "stopped after {stop_after}");
+    }
+}
+
+/// Recomputing activations changes no bit; another backend little.
+#[test]
+fn recomputation_and_backends_end_alike() {
+    let options = FitOptions { optimizer: OptimizerKind::Sgd, lr: 0.05, ..options() };
+    let planned = finish(task(0.2), &options);
+    let recomputed = finish(task(0.2), &FitOptions { recompute: 3, ..options.clone() });
+    assert_eq!(bits(&planned.weights), bits(&recomputed.weights));
+    let by_burn = finish(task(0.2), &FitOptions { backend: Backend::Burn, ..options });
+    for (name, tensor) in &planned.weights {
+        for (a, b) in tensor.data.iter().zip(&by_burn.weights[name].data) {
+            assert!((a - b).abs() < 1e-3 * b.abs().max(0.1), "{name}: {a} {b}");
+        }
+    }
+}
+
+/// What is left at its default is not written: checkpoints of versions without these settings go on.
+#[test]
+fn new_settings_are_written_only_where_they_are_set() {
+    let json = serde_json::to_string(&FitOptions::default()).unwrap();
+    assert!(!json.contains("backend") && !json.contains("recompute"), "{json}");
+    let json = serde_json::to_string(&FitOptions { backend: Backend::Burn, recompute: 2, ..FitOptions::default() }).unwrap();
+    assert!(json.contains(r#""backend":"burn","recompute":2"#), "{json}");
 }
 
 #[test]
