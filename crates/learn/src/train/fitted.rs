@@ -209,8 +209,11 @@ fn epoch_line(record: &EpochRecord, best: bool) -> String {
         text.push_str(&format!(", {} {value:.4}{}", record.metric, if best { " (best)" } else { "" }));
     }
     let seconds = Duration::from_secs_f64(record.seconds.max(0.0)).as_secs_f64();
-    let waited =
-        if record.data_seconds > 0.05 * seconds { format!(", {:.0} s of it waiting for pictures", record.data_seconds) } else { String::new() };
+    let waited = if record.data_seconds > 0.05 * seconds {
+        format!(", {:.0} s of it waiting for pictures", record.data_seconds)
+    } else {
+        String::new()
+    };
     text + &format!(", {seconds:.0} s ({:.0} images/s{waited})", record.images_per_second)
 }
 
