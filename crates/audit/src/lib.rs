@@ -22,6 +22,7 @@ pub mod order;
 pub mod outliers;
 pub mod pixels;
 mod plan;
+mod propose;
 mod quantile;
 pub mod self_test;
 pub mod spurious;

@@ -183,8 +183,8 @@ impl Plan {
         let mut rows = vec![shape.header()];
         for (i, sample) in dataset.samples.iter().enumerate() {
             let bad = |message: String| AuditError::Decision { id: sample.id.clone(), message };
-            if !matches!(sample.source, Source::File(_)) {
-                return Err(bad("a manifest lists files, and this picture is not one: export the data set to files first".into()));
+            if matches!(sample.source, Source::Memory(_)) {
+                return Err(bad("a manifest lists files, and this picture is in memory only: write it to a file first".into()));
             }
             let verdicts = table.get(i).map(|m| self.verdicts(&m.content)).unwrap_or_default();
             let labels: Vec<&String> = verdicts.iter().filter_map(|v| if let Verdict::Relabel(l) = v { Some(l) } else { None }).collect();

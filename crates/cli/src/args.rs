@@ -27,6 +27,10 @@ pub enum Command {
     Fetch(Fetch),
     /// Find what is wrong with a data set, and act on a review
     Audit(Audit),
+    /// Say which unlabelled images to label next
+    LabelNext(LabelNext),
+    /// Find consensus and reliability of several annotators
+    Annotators(Annotators),
     /// Learn a classifier: split, train, judge, report
     Train(Train),
     /// Judge a model on a data set
@@ -395,6 +399,11 @@ pub struct Benchmark {
     pub json: bool,
 }
 
+/// A share below 1.
+fn share(text: &str) -> Result<f64, String> {
+    text.parse().ok().filter(|s| (0.0..1.0).contains(s)).ok_or_else(|| "expected a share from 0 to below 1, as in 0.95".into())
+}
+
 /// A whole number from 1.
 fn positive(text: &str) -> Result<usize, String> {
     match text.parse() {
@@ -408,6 +417,8 @@ fn positive(text: &str) -> Result<usize, String> {
   fieldmark audit photos/ --out runs/audit
   fieldmark audit photos/ --json --fail-on leak,label>0.02
   fieldmark audit photos/ --self-test
+  fieldmark audit photos/ --judge recipe.toml --folds 10 --repeats 3
+  fieldmark audit photos/ --propose plan.csv
   fieldmark audit photos/ --apply plan.csv --compare
 
 The report is a page on which findings are reviewed with the keyboard; it exports plan.csv. No image is ever changed or deleted.")]
@@ -417,16 +428,28 @@ pub struct Audit {
     /// The folder for the report and the findings [default: runs/DATA-audit-1, -2, …]
     #[arg(long, value_name = "DIR")]
     pub out: Option<PathBuf>,
-    /// The network whose features are compared [default: efficientnet_lite0]
-    #[arg(long, value_name = "NAME")]
+    /// The network whose features are compared: published weights, a model file or a run folder [default: efficientnet_lite0]
+    #[arg(long, value_name = "MODEL")]
     pub model: Option<String>,
-    /// Folds of the probe that judges labels
+    /// Folds of what judges labels; 1 predicts the same images that it learned from (LabelFix)
     #[arg(long, value_name = "K", default_value_t = 5, value_parser = positive)]
     pub folds: usize,
+    /// Judge labels this many times with other folds, and average
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = positive)]
+    pub repeats: usize,
+    /// Judge labels by networks trained with this recipe (finetune or scratch) instead of a probe
+    #[arg(long, value_name = "RECIPE")]
+    pub judge: Option<PathBuf>,
+    /// The accuracy for which the number of images needed is estimated; 0 skips the learning curve
+    #[arg(long, value_name = "SHARE", default_value_t = 0.95, value_parser = share)]
+    pub target: f64,
+    /// Images on the map of the features, at most; 0 draws none
+    #[arg(long, value_name = "N", default_value_t = 10_000)]
+    pub map: usize,
     /// Decides folds, permutations and the bootstrap
     #[arg(long, value_name = "N", default_value_t = 0)]
     pub seed: u64,
-    /// Set one threshold of the pixel checks, as in dark=0.2 (repeatable)
+    /// Set one threshold, as in dark=0.2, cosine=0.95, rule=prune_by_class (repeatable; docs/audit.md lists them)
     #[arg(long, value_name = "CHECK=VALUE")]
     pub set: Vec<String>,
     /// Exit with 1 where a check finds anything, or more than a share: leak,label>0.02
@@ -435,6 +458,9 @@ pub struct Audit {
     /// Leave out what this plan of an earlier review settles
     #[arg(long, value_name = "PLAN")]
     pub plan: Option<PathBuf>,
+    /// Write a plan that takes every suggested label, for a reviewer to correct (test splits are left alone)
+    #[arg(long, value_name = "PLAN", conflicts_with_all = ["apply", "self_test"])]
+    pub propose: Option<PathBuf>,
     /// Write the manifest that a reviewed plan makes of the data set
     #[arg(long, value_name = "PLAN", conflicts_with_all = ["plan", "self_test"])]
     pub apply: Option<PathBuf>,
@@ -452,6 +478,83 @@ pub struct Audit {
     pub json: bool,
     #[command(flatten)]
     pub data_args: DataArgs,
+}
+
+/// How images to label are chosen.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, ValueEnum)]
+pub enum Choice {
+    /// The largest entropy of the probabilities
+    Uncertainty,
+    /// The least lead of the likeliest class over the next
+    Margin,
+    /// The furthest from all that is labelled or chosen
+    Coreset,
+    /// The furthest apart among those of least lead
+    #[default]
+    Mixed,
+}
+
+#[derive(Debug, ClapArgs)]
+#[command(after_help = "Examples:
+  fieldmark label-next photos.csv --count 100 --csv > next.csv      (rows without a label are the candidates)
+  fieldmark label-next photos/ --pool unlabelled/ --by margin
+  fieldmark label-next photos/ --simulate                           (what choosing would have brought against random choice)")]
+pub struct LabelNext {
+    /// The data set; its images without a label are candidates
+    pub data: String,
+    /// Folders or files of further candidates
+    #[arg(long, value_name = "PATH", num_args = 1..)]
+    pub pool: Vec<PathBuf>,
+    /// How many to choose (with --simulate: in each round)
+    #[arg(long, value_name = "N", default_value_t = 50, value_parser = positive)]
+    pub count: usize,
+    /// How they are chosen
+    #[arg(long, value_enum, default_value_t)]
+    pub by: Choice,
+    /// The network whose features are used: published weights, a model file or a run folder [default: efficientnet_lite0]
+    #[arg(long, value_name = "MODEL")]
+    pub model: Option<String>,
+    /// Replay the choice on labelled images and give its curve beside that of random choice
+    #[arg(long, conflicts_with = "pool")]
+    pub simulate: bool,
+    /// With --simulate: images labelled at the start
+    #[arg(long, value_name = "N", default_value_t = 50, value_parser = positive)]
+    pub start: usize,
+    /// With --simulate: rounds
+    #[arg(long, value_name = "N", default_value_t = 8, value_parser = positive)]
+    pub rounds: usize,
+    /// Decides draws
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    pub seed: u64,
+    /// One JSON object a line
+    #[arg(long, conflicts_with = "csv")]
+    pub json: bool,
+    /// CSV with a header
+    #[arg(long)]
+    pub csv: bool,
+    #[command(flatten)]
+    pub data_args: DataArgs,
+}
+
+#[derive(Debug, ClapArgs)]
+#[command(after_help = "Examples:
+  fieldmark annotators votes.csv --out consensus.csv
+  fieldmark annotators votes.csv --predictions runs/audit/predictions.csv --out consensus.csv
+
+votes.csv has the columns id, annotator and label, one vote a row. Without predictions annotators are judged by one another
+(Dawid and Skene 1979), with out-of-fold predictions of a classifier by both (CROWDLAB). `fieldmark audit` writes such predictions.")]
+pub struct Annotators {
+    /// The votes (.csv or .tsv)
+    pub votes: PathBuf,
+    /// Out-of-fold predictions of a classifier for the same ids (.csv or .parquet)
+    #[arg(long, value_name = "FILE")]
+    pub predictions: Option<PathBuf>,
+    /// Write the consensus: path, label, quality, agreement, votes
+    #[arg(long, value_name = "FILE")]
+    pub out: Option<PathBuf>,
+    /// One JSON object
+    #[arg(long)]
+    pub json: bool,
 }
 
 #[derive(Debug, ClapArgs)]

@@ -6,9 +6,9 @@ use std::path::Path;
 use audit::Check;
 use data::{Dataset, Source};
 use images::{DecodeOptions, encode_jpeg};
-use learn::{AuditOptions, Audited};
+use learn::{AuditOptions, Audited, Growth};
 use rayon::prelude::*;
-use report::{AuditPage, Queue, render_audit};
+use report::{AuditPage, LearningCurve, Queue, render_audit};
 
 use crate::page;
 
@@ -35,11 +35,11 @@ pub fn page(dataset: &Dataset, audited: &Audited, options: &AuditOptions, out: &
         hashes: (0..samples.len()).map(hash).collect(),
         files: samples.iter().map(|s| file(&s.source, out)).collect(),
         pictures: pictures(dataset, audited),
-        map: Vec::new(),
+        map: audited.map.clone(),
         queues: queues(audited, options),
         findings: &audited.findings,
         confused: audited.confused.iter().map(|pair| (pair.given, pair.truth, pair.samples)).collect(),
-        curve: None,
+        curve: audited.growth.as_ref().map(|growth| curve(growth, dataset)),
         plan_columns: &PLAN_COLUMNS,
     })
 }
@@ -63,12 +63,40 @@ fn facts(dataset: &Dataset, audited: &Audited, options: &AuditOptions) -> Vec<(S
         ("Data".to_string(), format!("{}, fingerprint {}", dataset.name, dataset.fingerprint())),
         ("Seed".to_string(), options.recipe.seed.to_string()),
         ("Features".to_string(), options.recipe.model_name().to_string()),
-        ("Probe".to_string(), format!("{} folds", options.folds)),
+        ("Labels judged by".to_string(), judge(options)),
         ("Version".to_string(), format!("fieldmark {}", env!("CARGO_PKG_VERSION"))),
     ];
-    facts.extend(audited.accuracy.map(|a| ("Probe's accuracy, out of fold".to_string(), format!("{a:.4}"))));
+    facts.extend(audited.accuracy.map(|a| (held_back(options).to_string(), format!("{a:.4}"))));
     facts.extend(audited.notes.iter().map(|note| ("Not checked".to_string(), note.clone())));
     facts
+}
+
+/// What judged the labels, in words.
+fn judge(options: &AuditOptions) -> String {
+    let what = options.judge.as_ref().map_or("a probe".to_string(), |recipe| format!("{} by the given recipe", recipe.model_name()));
+    let learn::Folding { folds, repeats, .. } = options.folding;
+    let folds = if folds == 1 { "on the images it learned from (LabelFix)".into() } else { format!("out of {folds} folds") };
+    if repeats == 1 { format!("{what}, {folds}") } else { format!("{what}, {folds}, mean of {repeats} repeats") }
+}
+
+fn held_back(options: &AuditOptions) -> &'static str {
+    if options.folding.folds == 1 { "Its agreement with the labels it learned" } else { "Its accuracy, out of fold" }
+}
+
+/// Points of the drawn curve.
+const CURVE_POINTS: usize = 40;
+
+/// Mean accuracy by size, and the fitted law as far as three times the images there are.
+fn curve(growth: &Growth, dataset: &Dataset) -> LearningCurve {
+    let mut of_size: BTreeMap<usize, Vec<f64>> = BTreeMap::new();
+    growth.curve.points.iter().for_each(|p| of_size.entry(p.samples).or_default().push(p.accuracy));
+    let points: Vec<(f64, f64)> = of_size.iter().map(|(&n, values)| (n as f64, values.iter().sum::<f64>() / values.len() as f64)).collect();
+    let first = points.first().map_or(1.0, |p| p.0);
+    let last = growth.need.images as f64 * 3.0;
+    let size = |i: usize| first * (last / first).powf(i as f64 / (CURVE_POINTS - 1) as f64);
+    let row = |n: f64| growth.need.expected(n).map(|(value, [low, high])| (n, value, low, high));
+    let statement = growth.sentence(dataset.classes.names());
+    LearningCurve { points, law: (0..CURVE_POINTS).map(size).filter_map(row).collect(), statement }
 }
 
 /// The file's place as seen from the page, where both lie on one file system.

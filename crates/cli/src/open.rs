@@ -38,6 +38,14 @@ pub fn model(spec: &str) -> Result<Model> {
     Ok(Model { graph, weights, metadata: Metadata::new(classes, zoo_model.preprocess(&zoo_model.config())) })
 }
 
+/// The name of a network whose features are used: of a run folder its model file.
+pub fn backbone_name(model: Option<&str>) -> Option<String> {
+    model.map(|name| match Path::new(name) {
+        folder if folder.is_dir() => folder.join("model.safetensors").display().to_string(),
+        _ => name.to_string(),
+    })
+}
+
 /// Whether a file is called as ONNX files are.
 pub fn is_onnx(path: &Path) -> bool {
     path.extension().is_some_and(|e| e.eq_ignore_ascii_case("onnx"))

@@ -187,6 +187,22 @@ fn idx_plain_and_gzipped() {
 }
 
 #[test]
+fn manifests_name_pictures_of_idx_files() {
+    let dir = tempfile::tempdir().unwrap();
+    write_idx(dir.path(), "train", &[3, 1, 10], true);
+    write_idx(dir.path(), "t10k", &[1], false);
+    let rows = "train-images-idx3-ubyte#1,one,train\ntrain-images-idx3-ubyte#2,ten,train\nt10k-images-idx3-ubyte#0,one,test\n";
+    fs::write(dir.path().join("m.csv"), format!("path,label,split\n{rows}train-images-idx3-ubyte#3,one,train\nno#1,one,train\n")).unwrap();
+    let dataset = open(&dir.path().join("m.csv"));
+    assert_eq!(ids(&dataset), ["train-images-idx3-ubyte#1", "train-images-idx3-ubyte#2", "t10k-images-idx3-ubyte#0"]);
+    assert_eq!(dataset.samples[1].target, Some(Target::Label(1)));
+    assert_eq!(*dataset.image(1, &DecodeOptions::default()).unwrap().pixels(), images::Pixels::U8(vec![10; 6]));
+    // The third says that the split `test` lacks a class.
+    assert_eq!(dataset.warnings.len(), 3, "{:?}", dataset.warnings);
+    assert!(dataset.warnings[0].contains("train-images-idx3-ubyte#3 is missing"), "{:?}", dataset.warnings);
+}
+
+#[test]
 fn elpv_layout_hard_and_soft() {
     let dir = tempfile::tempdir().unwrap();
     let rows = [("1", "0.0", "mono"), ("2", "0.3333333333333333", "poly"), ("3", "0.6666666666666666", "mono"), ("4", "1.0", "poly")];

@@ -42,3 +42,4 @@ pub use metric::Metric;
 pub use paired::{Difference, paired_difference};
 pub use predictions::Predictions;
 pub use ranking::average_precision;
+pub use table::{Column, write_columns};

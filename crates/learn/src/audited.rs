@@ -1,49 +1,20 @@
 //! The whole audit of a data set: pixels, features of a frozen network, out-of-fold probabilities of a probe, and every check on them.
 
-use std::path::PathBuf;
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
-use audit::labels::{self, ConfidentJoint, ConfusedPair, Errors, ErrorsOptions, LabelScore, Labelled, PruneOptions, Rule};
+use audit::labels::{self, ConfidentJoint, ConfusedPair, Errors, ErrorsOptions, Labelled, PruneOptions};
 use audit::spurious::{self, Property, SpuriousOptions, Values};
-use audit::{AuditError, DuplicateOptions, FeatureRows, Finding, Neighbours, PixelOptions, PixelTable, Thresholds};
+use audit::{AuditError, FeatureRows, Finding, Neighbours, PixelOptions, PixelTable};
 use audit::{balance, clusters, order, outliers};
-use data::Dataset;
+use data::{Dataset, sampler};
 
 use crate::features::{self, Rows};
 use crate::plan::label;
 use crate::progress::{Event, Meter, Progress};
-use crate::{Backbone, LearnError, OutOfFold, ProbeData, Recipe};
-
-/// How an audit is done.
-#[derive(Debug, Clone)]
-pub struct AuditOptions {
-    /// The network whose features are used, and how its probe is fitted.
-    pub recipe: Recipe,
-    /// Folds of the probe that judges labels.
-    pub folds: usize,
-    /// Thresholds of the pixel checks.
-    pub thresholds: Thresholds,
-    /// How near duplicates are told.
-    pub duplicates: DuplicateOptions,
-    /// Which rule calls a label wrong.
-    pub rule: Rule,
-    /// Folder of the caches; `None` keeps nothing.
-    pub cache: Option<PathBuf>,
-}
-
-impl Default for AuditOptions {
-    fn default() -> Self {
-        Self {
-            recipe: Recipe::default(),
-            folds: 5,
-            thresholds: Thresholds::default(),
-            duplicates: DuplicateOptions::default(),
-            rule: Rule::PruneByNoiseRate,
-            cache: None,
-        }
-    }
-}
+use crate::train::networks_out_of_fold;
+use crate::{AuditOptions, Backbone, Growth, LearnError, OutOfFold, ProbeData, growth};
 
 /// What an audit gave.
 #[derive(Debug, Clone, Default)]
@@ -56,12 +27,16 @@ pub struct Audited {
     pub out_of_fold: Option<OutOfFold>,
     /// Everything that was found; samples are indices into the data set.
     pub findings: Vec<Finding>,
-    /// How many labels are wrong; its samples are the positions of `out_of_fold`.
+    /// How many labels are wrong; its samples are those of `out_of_fold`.
     pub label_errors: Option<Errors>,
     /// Pairs of classes that are confused, most frequent first.
     pub confused: Vec<ConfusedPair>,
-    /// Share of the labels that the probe predicts, out of fold.
+    /// Share of the labels that are predicted, out of fold.
     pub accuracy: Option<f64>,
+    /// How accuracy grows with the number of images.
+    pub growth: Option<Growth>,
+    /// Every sample's place on a map of the features, both in `0..=1`; empty where none was drawn.
+    pub map: Vec<Option<[f32; 2]>>,
     /// What was not checked, and why.
     pub notes: Vec<String>,
 }
@@ -76,32 +51,54 @@ const MOST_FOR_PAIRS: usize = 60_000;
 /// # Errors
 /// A cache that cannot be used, a network that cannot be loaded, or [`LearnError::Interrupted`].
 pub fn audit(dataset: &Arc<Dataset>, options: &AuditOptions, progress: &dyn Progress, stop: &AtomicBool) -> Result<Audited, LearnError> {
-    let mut audited = Audited { pixels: pixels(dataset, options, progress, stop)?, ..Audited::default() };
+    let mut audited = Audited { pixels: audit_pixels(dataset, options, progress, stop)?, ..Audited::default() };
     audited.findings = audit::pixel_findings(dataset, &audited.pixels, &options.thresholds);
-    audited.findings.extend(balance_findings(dataset));
+    audited.findings.extend(balance_findings(dataset, options.rarest));
     match backbone(options) {
         Ok(backbone) => {
             progress.event(&Event::Stage("features".into()));
             let readable: Vec<usize> = (0..dataset.len()).filter(|&i| audited.pixels.get(i).is_some()).collect();
             audited.features = features::extract(dataset, &readable, &backbone, options.cache.as_deref(), progress, stop)?;
         }
-        Err(reason) => audited.notes.push(format!("labels, outliers, order and clusters were not checked: {reason}")),
+        Err(reason) => audited.notes.push(format!("{} were not checked: {reason}", without_features(options))),
     }
     progress.event(&Event::Stage("checks".into()));
     duplicates(dataset, options, &mut audited)?;
     spurious_properties(dataset, options, &mut audited)?;
+    label_checks(dataset, options, &mut audited, progress, stop)?;
     if !audited.features.indices.is_empty() {
-        label_checks(dataset, options, &mut audited)?;
+        progress.event(&Event::Stage("checks on features".into()));
         feature_checks(dataset, options, &mut audited)?;
+        audited.growth = measured_growth(dataset, options, &mut audited, progress, stop)?;
+        progress.event(&Event::Stage("map".into()));
+        audited.map = feature_map(dataset, options, &audited)?;
     }
+    audited.notes.push("faces were not looked for: this program has no detector".into());
     Ok(audited)
+}
+
+/// What is not checked without features.
+fn without_features(options: &AuditOptions) -> &'static str {
+    match options.judge {
+        Some(_) => "outliers, order and clusters",
+        None => "labels, outliers, order and clusters",
+    }
 }
 
 fn backbone(options: &AuditOptions) -> Result<Backbone, LearnError> {
     Backbone::pretrained(&options.recipe)
 }
 
-fn pixels(dataset: &Dataset, options: &AuditOptions, progress: &dyn Progress, stop: &AtomicBool) -> Result<PixelTable, LearnError> {
+/// The first part of an audit alone: what is measured of each picture. Enough to apply a plan.
+///
+/// # Errors
+/// As [`audit()`].
+pub fn audit_pixels(
+    dataset: &Dataset,
+    options: &AuditOptions,
+    progress: &dyn Progress,
+    stop: &AtomicBool,
+) -> Result<PixelTable, LearnError> {
     progress.event(&Event::Stage("pixels".into()));
     let meter = Meter::start(dataset.len());
     let tell = |done: usize, _: usize| {
@@ -125,10 +122,10 @@ fn labelled(dataset: &Dataset, samples: impl Iterator<Item = usize>) -> (Vec<usi
     samples.filter_map(|i| Some((i, label(dataset, i)?))).unzip()
 }
 
-fn balance_findings(dataset: &Dataset) -> Vec<Finding> {
+fn balance_findings(dataset: &Dataset, rarest: f64) -> Vec<Finding> {
     let (_, labels) = labelled(dataset, 0..dataset.len());
     let classes = dataset.classes.len();
-    balance::balance(&labels, classes, balance::RAREST).findings(balance::RAREST, dataset.classes.names())
+    balance::balance(&labels, classes, rarest).findings(rarest, dataset.classes.names())
 }
 
 fn duplicates(dataset: &Dataset, options: &AuditOptions, audited: &mut Audited) -> Result<(), LearnError> {
@@ -165,24 +162,31 @@ fn spurious_properties(dataset: &Dataset, options: &AuditOptions, audited: &mut 
     Ok(())
 }
 
-/// Label errors, and clusters on which the probe does poorly.
-fn label_checks(dataset: &Dataset, options: &AuditOptions, audited: &mut Audited) -> Result<(), LearnError> {
-    let rows = &audited.features;
-    let positions: Vec<usize> = (0..rows.indices.len()).filter(|&p| label(dataset, rows.indices[p]).is_some()).collect();
-    let data = ProbeData { dataset, features: rows, recipe: &options.recipe };
-    let judged = match data.out_of_fold(&positions, options.folds, options.recipe.seed) {
-        Ok(judged) => judged,
+/// Label errors.
+fn label_checks(
+    dataset: &Arc<Dataset>,
+    options: &AuditOptions,
+    audited: &mut Audited,
+    progress: &dyn Progress,
+    stop: &AtomicBool,
+) -> Result<(), LearnError> {
+    let judged = match judged_labels(dataset, options, audited, progress, stop) {
+        Ok(None) => return Ok(()),
+        Ok(Some(judged)) => judged,
+        Err(LearnError::Interrupted) => return Err(LearnError::Interrupted),
+        // What was asked for by name must work.
+        Err(reason) if options.judge.is_some() => return Err(reason),
         Err(reason) => {
             audited.notes.push(format!("labels were not checked: {reason}"));
             return Ok(());
         }
     };
-    let (samples, labels) = labelled(dataset, positions.iter().map(|&p| rows.indices[p]));
+    let labels: Vec<usize> = judged.samples.iter().filter_map(|&i| label(dataset, i)).collect();
     let table = Labelled::new(&labels, &judged.probabilities, dataset.classes.len())?;
     let joint = ConfidentJoint::of(&table);
     let wrong = labels::prune(&table, &joint, options.rule, &PruneOptions::default())?;
-    let found = labels::findings(&table, &wrong, LabelScore::SelfConfidence, dataset.classes.names());
-    audited.findings.extend(found.into_iter().map(|finding| at_sample(finding, &samples)));
+    let found = labels::findings(&table, &wrong, options.score, dataset.classes.names());
+    audited.findings.extend(found.into_iter().map(|finding| at_sample(finding, &judged.samples)));
     audited.label_errors =
         Some(labels::estimate(&table, &joint, &ErrorsOptions { seed: options.recipe.seed, ..ErrorsOptions::default() })?);
     audited.confused = labels::confused_pairs(&joint);
@@ -190,6 +194,83 @@ fn label_checks(dataset: &Dataset, options: &AuditOptions, audited: &mut Audited
     audited.accuracy = Some(right as f64 / labels.len().max(1) as f64);
     audited.out_of_fold = Some(judged);
     Ok(())
+}
+
+/// Probabilities of all labelled samples that could be read: of networks where a recipe asks for them, else of a probe; none without features.
+fn judged_labels(
+    dataset: &Arc<Dataset>,
+    options: &AuditOptions,
+    audited: &Audited,
+    progress: &dyn Progress,
+    stop: &AtomicBool,
+) -> Result<Option<OutOfFold>, LearnError> {
+    if let Some(recipe) = &options.judge {
+        let readable = (0..dataset.len()).filter(|&i| audited.pixels.get(i).is_some());
+        let (samples, _) = labelled(dataset, readable);
+        return networks_out_of_fold(dataset, &samples, recipe, options.folding, options.cache.as_deref(), progress, stop).map(Some);
+    }
+    let rows = &audited.features;
+    if rows.indices.is_empty() {
+        return Ok(None);
+    }
+    progress.event(&Event::Stage("labels".into()));
+    let data = ProbeData { dataset, features: rows, recipe: &options.recipe };
+    data.out_of_fold(&labelled_positions(dataset, rows), options.folding).map(Some)
+}
+
+/// Rows of features whose samples have a label.
+fn labelled_positions(dataset: &Dataset, rows: &Rows) -> Vec<usize> {
+    (0..rows.indices.len()).filter(|&p| label(dataset, rows.indices[p]).is_some()).collect()
+}
+
+/// How many images are enough, by probes on parts of the data.
+fn measured_growth(
+    dataset: &Dataset,
+    options: &AuditOptions,
+    audited: &mut Audited,
+    progress: &dyn Progress,
+    stop: &AtomicBool,
+) -> Result<Option<Growth>, LearnError> {
+    let Some(asked) = &options.growth else { return Ok(None) };
+    progress.event(&Event::Stage("learning curve".into()));
+    let rows = &audited.features;
+    let data = ProbeData { dataset, features: rows, recipe: &options.recipe };
+    let strength = audited.out_of_fold.as_ref().and_then(|judged| judged.strength);
+    match growth(&data, &labelled_positions(dataset, rows), strength, asked, progress, stop) {
+        Ok(growth) => Ok(Some(growth)),
+        Err(LearnError::Interrupted) => Err(LearnError::Interrupted),
+        Err(reason) => {
+            audited.notes.push(format!("how many images are enough was not asked: {reason}"));
+            Ok(None)
+        }
+    }
+}
+
+/// Places of the samples on the map: all of them, or, of more than the map holds, those that were found first and of the others a draw.
+fn feature_map(dataset: &Dataset, options: &AuditOptions, audited: &Audited) -> Result<Vec<Option<[f32; 2]>>, LearnError> {
+    let rows = &audited.features;
+    let most = options.mapped;
+    if most == 0 || rows.indices.len() < 3 {
+        return Ok(Vec::new());
+    }
+    let mut positions: Vec<usize> = (0..rows.indices.len()).collect();
+    if positions.len() > most {
+        let found: BTreeSet<usize> = audited.findings.iter().filter_map(|f| f.sample).collect();
+        positions = sampler::shuffled(&positions, options.recipe.seed, 0);
+        // At most half of the map is findings, so that they are seen among what they differ from.
+        let (mut first, rest): (Vec<usize>, Vec<usize>) = positions.into_iter().partition(|&p| found.contains(&rows.indices[p]));
+        first.truncate(most / 2);
+        let left = most - first.len();
+        positions = first.into_iter().chain(rest.into_iter().take(left)).collect();
+        positions.sort_unstable();
+    }
+    let values: Vec<f32> = positions.iter().flat_map(|&p| rows.row(p)).copied().collect();
+    let neighbours = Neighbours::exact(&values, rows.columns, audit::MAP_NEIGHBOURS)?;
+    let mut places = vec![None; dataset.len()];
+    for (&position, place) in positions.iter().zip(audit::map(&neighbours, options.recipe.seed)) {
+        places[rows.indices[position]] = Some(place);
+    }
+    Ok(places)
 }
 
 /// A finding on a position of a list, as one on its sample.
@@ -208,7 +289,7 @@ fn feature_checks(dataset: &Dataset, options: &AuditOptions, audited: &mut Audit
         return Ok(());
     }
     let neighbours = Neighbours::exact(&rows.data, rows.columns, NEIGHBOURS)?;
-    let settings = outliers::OutlierOptions::default();
+    let settings = options.outliers;
     let out = outliers::outliers(&neighbours, &settings);
     let classes: Vec<Option<usize>> = rows.indices.iter().map(|&i| label(dataset, i)).collect();
     let known: Option<Vec<usize>> = classes.iter().copied().collect();
@@ -222,7 +303,10 @@ fn feature_checks(dataset: &Dataset, options: &AuditOptions, audited: &mut Audit
     let mut found = outliers::findings(&out, &off_topic, &known.clone().unwrap_or_default());
     let test = order::order(&neighbours, &order::OrderOptions { seed: options.recipe.seed, ..order::OrderOptions::default() })?;
     found.extend(test.findings());
-    if let (Some(judged), Some(labels)) = (&audited.out_of_fold, &known) {
+    // Where every row has a label and was judged, the judge's rows are the features' rows.
+    if let (Some(judged), Some(labels)) = (&audited.out_of_fold, &known)
+        && judged.samples == rows.indices
+    {
         let table = Labelled::new(labels, &judged.probabilities, dataset.classes.len())?;
         let count = (rows.indices.len() / 100).clamp(2, 30);
         let members = clusters::k_means(&rows.data, rows.columns, count, options.recipe.seed)?;

@@ -15,6 +15,14 @@ pub enum LearnError {
         /// What was expected and what was found.
         problem: String,
     },
+    /// A threshold of an audit that cannot be set.
+    #[error("{setting}: {problem}")]
+    Setting {
+        /// As it was given.
+        setting: String,
+        /// What was expected and what was found.
+        problem: String,
+    },
     /// A data set that cannot be learned from.
     #[error("{0}")]
     Data(String),

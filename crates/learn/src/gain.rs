@@ -5,16 +5,16 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
 use audit::{Check, Finding};
-use data::{Dataset, Sample, Source, Target, sampler, split};
+use data::{Classes, Dataset, Sample, Source, Target, sampler, split};
 use evaluate::{Options, paired_difference};
 use images::{DecodeOptions, Image, Interpolation, Pixels};
 use serde::Serialize;
 
-use crate::audited::{AuditOptions, Audited, audit};
+use crate::audited::{Audited, audit};
 use crate::features;
 use crate::plan::label;
 use crate::progress::{Event, Progress};
-use crate::{Backbone, LearnError, ProbeData, table};
+use crate::{AuditOptions, Backbone, LearnError, ProbeData, table};
 
 /// Accuracy of a probe before and after a plan.
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -47,6 +47,7 @@ pub fn gain(
     stop: &AtomicBool,
 ) -> Result<Gain, LearnError> {
     let backbone = Backbone::pretrained(&options.recipe)?;
+    let (before, after) = &in_one_class_list(before, after)?;
     let test = test_ids(after, options.recipe.seed);
     let mut tables = Vec::new();
     for dataset in [before, after] {
@@ -61,6 +62,22 @@ pub fn gain(
         tables.push((held.iter().map(|&p| rows.indices[p]).collect::<Vec<_>>(), probe.probabilities(&rows, &held)));
     }
     judged(before, after, tables, options.recipe.seed)
+}
+
+/// Both data sets with the classes of the first in their order, then those that only the second has: a manifest sorts them, and a plan may bring
+/// new ones.
+fn in_one_class_list(before: &Arc<Dataset>, after: &Arc<Dataset>) -> Result<(Arc<Dataset>, Arc<Dataset>), LearnError> {
+    if before.classes == after.classes {
+        return Ok((before.clone(), after.clone()));
+    }
+    let new = after.classes.names().iter().filter(|name| before.classes.index_of(name).is_none());
+    let all = Classes::in_order(before.classes.names().iter().chain(new).cloned().collect())?;
+    let with = |dataset: &Arc<Dataset>| -> Result<Arc<Dataset>, LearnError> {
+        let mut dataset = Dataset::clone(dataset);
+        dataset.remap_classes(&all)?;
+        Ok(Arc::new(dataset))
+    };
+    Ok((with(before)?, with(after)?))
 }
 
 /// Ids of the samples that judge.
@@ -127,6 +144,7 @@ pub fn audit_self_test(
     progress: &dyn Progress,
     stop: &AtomicBool,
 ) -> Result<Vec<SelfTest>, LearnError> {
+    let options = &AuditOptions { growth: None, mapped: 0, ..options.clone() };
     let before = audit(dataset, options, progress, stop)?;
     let (faulty, faults, copies) = inject(dataset, &before, options.recipe.seed);
     let after = audit(&Arc::new(faulty), options, progress, stop)?;
@@ -226,4 +244,34 @@ fn mapped(image: &Image, from: impl Fn(usize, usize) -> (usize, usize), gain: f3
         }
     }
     Image::from_rgb8(width, height, pixels).unwrap_or_else(|_| image.clone())
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    #[test]
+    fn classes_are_matched_by_name() {
+        let set = |names: &[&str], labels: &[usize]| {
+            let classes = Classes::in_order(names.iter().map(|n| n.to_string()).collect()).unwrap();
+            let image = Arc::new(Image::from_gray8(1, 1, vec![0]).unwrap());
+            let sample = |(i, l): (usize, &usize)| Sample {
+                target: Some(Target::Label(*l)),
+                ..Sample::new(i.to_string(), Source::Memory(image.clone()))
+            };
+            let samples = labels.iter().enumerate().map(sample).collect();
+            Arc::new(Dataset { name: "set".into(), root: ".".into(), classes, samples, warnings: vec![] })
+        };
+        // A manifest sorts its classes, and the plan brought a new one.
+        let (before, after) = in_one_class_list(&set(&["good", "bad"], &[0, 1, 1]), &set(&["bad", "good", "odd"], &[1, 0, 2])).unwrap();
+        assert_eq!(before.classes.names(), ["good", "bad", "odd"]);
+        assert_eq!(after.classes, before.classes);
+        assert_eq!((0..3).map(|i| label(&after, i).unwrap()).collect::<Vec<_>>(), [0, 1, 2]);
+        // Predictions that are right of everything but the last sample, which only the new labels call odd.
+        let sure = |k: usize| (0..3).map(move |c| if c == k { 1.0 } else { 0.0 });
+        let rows: Vec<f64> = [0, 1, 1].into_iter().flat_map(sure).collect();
+        let gain = judged(&before, &after, vec![(vec![0, 1, 2], rows.clone()), (vec![0, 1, 2], rows)], 0).unwrap();
+        assert!((gain.before - 2.0 / 3.0).abs() < 1e-12 && gain.gain == 0.0, "{gain:?}");
+    }
 }

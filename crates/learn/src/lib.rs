@@ -1,5 +1,6 @@
 //! Whatever changes weights: fitting, probes, fine-tuning, recipes and run folders.
 
+mod audit_options;
 mod audited;
 mod backbone;
 mod device;
@@ -8,6 +9,7 @@ pub mod features;
 pub mod find_lr;
 pub mod fit;
 mod gain;
+mod growth;
 pub mod logistic;
 pub mod network;
 pub mod optim;
@@ -18,19 +20,22 @@ pub mod progress;
 mod recipe;
 mod run_folder;
 pub mod schedule;
+mod score_table;
 mod screen;
 mod tensorboard;
 mod train;
 
-pub use audited::{AuditOptions, Audited, audit};
+pub use audit_options::AuditOptions;
+pub use audited::{Audited, audit, audit_pixels};
 pub use backbone::{Backbone, Look};
 pub use device::DeviceKind;
 pub use error::LearnError;
 pub use find_lr::{LrRange, find_lr};
 pub use fit::{FitEvent, FitOptions, FitOutcome, FitTask, Fitted, fit};
 pub use gain::{Gain, SelfTest, audit_self_test, gain};
+pub use growth::{Growth, GrowthOptions, Wanted, active_learning, growth, label_next};
 pub use network::Network;
-pub use out_of_fold::OutOfFold;
+pub use out_of_fold::{Folding, OutOfFold};
 pub use plan::Plan;
 pub use probe::{Probe, ProbeData, Strength};
 pub use recipe::{DataRecipe, EvaluateRecipe, HeadStart, Method, NetworkRecipe, ProbeRecipe, Recipe};

@@ -20,7 +20,10 @@ use crate::run_folder::RunFolder;
 use crate::{Backbone, DeviceKind, LearnError, Method, Plan, Recipe};
 
 mod fitted;
+mod label_judge;
 mod probed;
+
+pub(crate) use label_judge::networks_out_of_fold;
 
 /// Where and how a run is carried out; changes no result.
 #[derive(Debug, Clone, Default)]

@@ -17,6 +17,7 @@
 //! ```
 
 mod audit;
+mod head;
 mod input;
 mod page;
 mod plots;

@@ -1,7 +1,8 @@
 //! The document around the sections: head, title block, contents.
 
-use maud::{DOCTYPE, Markup, PreEscaped, html};
+use maud::{DOCTYPE, Markup, html};
 
+use crate::head::head;
 use crate::input::ReportInput;
 use crate::sections::{self, Section};
 use crate::text;
@@ -13,14 +14,7 @@ pub fn document(input: &ReportInput) -> Markup {
     html! {
         (DOCTYPE)
         html lang="en" {
-            head {
-                meta charset="utf-8";
-                meta name="viewport" content="width=device-width, initial-scale=1";
-                meta name="color-scheme" content="light dark";
-                meta name="generator" content="Fieldmark";
-                title { (input.title) }
-                style { (PreEscaped(STYLE)) }
-            }
+            (head(&input.title, STYLE))
             body {
                 div.sheet {
                     (heading(input))

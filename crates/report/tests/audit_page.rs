@@ -119,6 +119,12 @@ log.push(shown());
 let exported = "";
 URL.createObjectURL = (blob) => { exported = blob.size; return "#"; };
 document.getElementById("export").click();
+const map = document.getElementById("map"), box = map.getBoundingClientRect();
+const [x, y] = data.map[10];
+map.dispatchEvent(new MouseEvent("click", { clientX: box.left + 8 + x * (box.width - 16), clientY: box.top + 8 + y * (box.height - 16) }));
+log.push(document.querySelector("#near figcaption").textContent);
+document.querySelector("#near [data-open=label]").click();
+log.push(shown() + " " + document.querySelector("#detail dd").textContent);
 document.getElementById("result").textContent = log.join("\n") + "\n" + exported + "\n" + plan();
 "##;
 
@@ -137,7 +143,9 @@ fn the_reviewer_filters_relabels_undoes_and_exports() {
     assert_eq!(lines[4], "3 decided: 1 fine, 1 relabelled, 1 dropped");
     assert_eq!(lines[5], "Dark5", "five of the first hundred are below .05");
     assert_eq!(lines[6], "Dark10", "the threshold moved live to .1");
-    assert!(lines[7].parse::<usize>().unwrap() > 200, "a file was exported");
+    assert!(lines[7].ends_with("photos/000010.png"), "the point under the pointer: {}", lines[7]);
+    assert_eq!(lines[8], "Labels100 photos/000010.png", "its finding is opened, whatever the filters were");
+    assert!(lines[9].parse::<usize>().unwrap() > 200, "a file was exported");
     let rows: Vec<&str> = plan.lines().collect();
     assert_eq!(rows[0], "id,decision,label");
     assert_eq!(rows[1], format!("{:064x},photos/000000.png,relabel,dog</script>", 0));

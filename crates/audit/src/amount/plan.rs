@@ -89,10 +89,21 @@ pub struct Need {
     pub images: usize,
     /// The curve over all images.
     pub law: Option<PowerLaw>,
+    /// The same curve of repeats drawn with replacement: how sure it is.
+    pub replicates: Vec<PowerLaw>,
     /// Images that are needed.
     pub needed: Needed,
     /// Each class.
     pub classes: Vec<ClassNeed>,
+}
+
+impl Need {
+    /// The accuracy that the curve expects of `images` in all, and its interval (95 %).
+    pub fn expected(&self, images: f64) -> Option<(f64, [f64; 2])> {
+        let of: Vec<f64> = self.replicates.iter().map(|law| law.accuracy(images)).collect();
+        let value = self.law?.accuracy(images);
+        Some((value, if of.is_empty() { [value; 2] } else { [quantile::of(&of, 0.025), quantile::of(&of, 0.975)] }))
+    }
 }
 
 /// Extrapolates a learning curve, in all and for each class.
@@ -132,7 +143,7 @@ pub fn needed(curve: &LearningCurve, options: &NeedOptions) -> Result<Need, Inpu
     if total > 0.0 {
         classes.iter_mut().for_each(|c| c.share = more(c) / total);
     }
-    Ok(Need { images, law, needed: answer, classes })
+    Ok(Need { images, law, replicates: replicated(&all, options), needed: answer, classes })
 }
 
 /// One fit of the curve.

@@ -5,9 +5,9 @@ use std::path::Path;
 use std::sync::Arc;
 
 use anyhow::{Context, Result, bail};
-use audit::{Check, Finding, Gate, Plan};
+use audit::{Check, Finding, Gate, PixelTable, Plan};
 use data::{Dataset, OpenOptions, Source};
-use learn::{AuditOptions, Audited, LearnError, Recipe};
+use learn::{AuditOptions, Audited, Folding, GrowthOptions, LearnError, Recipe};
 use serde::Serialize;
 
 use crate::args;
@@ -25,12 +25,18 @@ pub fn run(args: &args::Audit) -> Result<()> {
     if args.self_test {
         return self_test(args, &dataset, &options);
     }
-    let mut audited = audited(args.json, |talk| learn::audit(&dataset, &options, talk, &STOP))?;
     if let Some(file) = &args.apply {
-        return apply(args, &dataset, &audited, &options, file);
+        let pixels = audited(args.json, |talk| learn::audit_pixels(&dataset, &options, talk, &STOP))?;
+        return apply(args, &dataset, &pixels, &options, file);
     }
+    let mut audited = audited(args.json, |talk| learn::audit(&dataset, &options, talk, &STOP))?;
     if let Some(file) = &args.plan {
         audited.findings = Plan::read(file)?.open_findings(std::mem::take(&mut audited.findings), &audited.pixels);
+    }
+    if let Some(file) = &args.propose {
+        let plan = Plan::proposed(&audited.findings, &dataset, &audited.pixels);
+        plan.write(file)?;
+        eprintln!("note: {} proposes {} decisions, which nobody has reviewed", file.display(), plan.len());
     }
     audited.notes.iter().for_each(|note| eprintln!("note: {note}"));
     let out = args.out.clone().unwrap_or_else(|| open::fresh_folder(&format!("runs/{}-audit", open::short_name(&args.data))));
@@ -38,6 +44,10 @@ pub fn run(args: &args::Audit) -> Result<()> {
     let lines = lines(&dataset, &audited)?;
     output::file(&out.join("findings.jsonl"), &lines)?;
     output::file(&out.join("report.html"), audit_page::page(&dataset, &audited, &options, &out))?;
+    evaluate::write_columns(&audited.score_columns(&dataset, &options.thresholds), &out.join("scores.parquet"))?;
+    if let Some(judged) = &audited.out_of_fold {
+        judged.table(&dataset).write_csv(&out.join("predictions.csv"))?;
+    }
     if args.json {
         output::line(lines.trim_end())?
     } else {
@@ -61,15 +71,26 @@ fn audited<T>(quiet: bool, work: impl FnOnce(&Talk) -> Result<T, LearnError>) ->
 }
 
 fn options(args: &args::Audit) -> Result<AuditOptions> {
-    let mut recipe = Recipe { seed: args.seed, model: args.model.clone(), ..Recipe::default() };
+    let mut recipe = Recipe { seed: args.seed, model: open::backbone_name(args.model.as_deref()), ..Recipe::default() };
     recipe.fit.seed = args.seed;
-    let mut options =
-        AuditOptions { recipe, folds: args.folds, cache: Some(data::feature_cache::default_dir()), ..AuditOptions::default() };
-    if !args.set.is_empty() {
-        let text = args.set.join("\n");
-        options.thresholds = toml::from_str(&text).map_err(|error| Usage(format!("--set: {}", error.message())))?;
-    }
+    let judge = args.judge.as_ref().map(|file| read_recipe(file, args.seed)).transpose()?;
+    let growth = GrowthOptions { target: args.target, seed: args.seed, ..GrowthOptions::default() };
+    let mut options = AuditOptions {
+        recipe,
+        folding: Folding { folds: args.folds, repeats: args.repeats, seed: args.seed },
+        judge,
+        growth: (args.target > 0.0).then_some(growth),
+        mapped: args.map,
+        cache: Some(data::feature_cache::default_dir()),
+        ..AuditOptions::default()
+    };
+    options.set(&args.set).map_err(|error| Usage(format!("--set: {error}")))?;
     Ok(options)
+}
+
+fn read_recipe(file: &Path, seed: u64) -> Result<Recipe> {
+    let text = std::fs::read_to_string(file).with_context(|| format!("cannot read {}", file.display()))?;
+    Ok(Recipe { seed, ..Recipe::parse(&text).with_context(|| format!("--judge {}", file.display()))? })
 }
 
 /// A finding as programs read it.
@@ -136,12 +157,15 @@ fn print_summary(args: &args::Audit, dataset: &Dataset, audited: &Audited, out: 
             budget.map_or(String::new(), |b| format!("; of the {} most suspect, {:.0} % should be wrong", b.samples, 100.0 * b.precision));
         output::line(&format!("\nabout {:.0} labels are wrong (95 %: {low:.0} to {high:.0}){precision}", errors.expected))?;
     }
+    if let Some(growth) = &audited.growth {
+        output::line(&growth.sentence(dataset.classes.names()))?;
+    }
     output::line(&format!("\nreport    {}\nfindings  {}", out.join("report.html").display(), out.join("findings.jsonl").display()))
 }
 
 /// Writes the manifest that a plan makes, and says what the change is worth where asked to.
-fn apply(args: &args::Audit, dataset: &Arc<Dataset>, audited: &Audited, options: &AuditOptions, plan: &Path) -> Result<()> {
-    let applied = Plan::read(plan)?.apply(dataset, &audited.pixels)?;
+fn apply(args: &args::Audit, dataset: &Arc<Dataset>, pixels: &PixelTable, options: &AuditOptions, plan: &Path) -> Result<()> {
+    let applied = Plan::read(plan)?.apply(dataset, pixels)?;
     let manifest = args.manifest.clone().unwrap_or_else(|| dataset.root.join("reviewed.csv"));
     let folder = |path: &Path| path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new(".")).canonicalize().ok();
     if folder(&manifest) != dataset.root.canonicalize().ok() {

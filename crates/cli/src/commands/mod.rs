@@ -1,5 +1,6 @@
 //! One file a subcommand.
 
+mod annotators;
 mod audit;
 mod augment_preview;
 mod benchmark;
@@ -8,6 +9,7 @@ mod export;
 mod fetch;
 mod import;
 mod info;
+mod label_next;
 mod predict;
 mod quickstart;
 mod train;
@@ -26,6 +28,8 @@ pub fn run(args: Args) -> Result<()> {
         Command::Predict(args) => predict::run(&args),
         Command::Info(args) => info::run(&args),
         Command::Audit(args) => audit::run(&args),
+        Command::LabelNext(args) => label_next::run(&args),
+        Command::Annotators(args) => annotators::run(&args),
         Command::AugmentPreview(args) => augment_preview::run(&args),
         Command::Benchmark(args) => benchmark::run(&args),
         Command::Export(args) => export::run(&args),

@@ -1,6 +1,7 @@
 //! CSV and TSV manifests: a header, then one row a picture.
 //!
-//! Columns, in any order and case: the file (`path`, `file`, `filename` or `image`; relative to the manifest's folder), the label
+//! Columns, in any order and case: the file (`path`, `file`, `filename` or `image`; relative to the manifest's folder, or `FILE#INDEX` for a
+//! picture of an IDX file, gzipped or not), the label
 //! (`label`, `class` or `target`; or `labels` with several between `|`; or probabilities `p:CLASS`), and optionally `split`,
 //! `group` and `weight`. All other columns are kept for slices.
 
@@ -8,9 +9,10 @@ use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{BufRead, BufReader};
 use std::path::{Component, Path, PathBuf};
+use std::sync::Arc;
 
 use super::{name_of, some_of, split_name};
-use crate::{Classes, DataError, Dataset, OpenOptions, Sample, Source, Target};
+use crate::{Classes, DataError, Dataset, IdxImages, OpenOptions, Sample, Source, Target};
 
 const PATH_COLUMNS: [&str; 4] = ["path", "file", "filename", "image"];
 const LABEL_COLUMNS: [&str; 4] = ["label", "class", "target", "labels"];
@@ -207,7 +209,7 @@ fn assemble(path: &Path, root: &Path, columns: &Columns, rows: Vec<Row>, options
     let use_soft = !columns.soft.is_empty() && (options.soft || columns.label.is_none());
     let classes = classes_of(path, columns, &rows, use_soft, options)?;
     let mut warnings = Vec::new();
-    let mut missing = Missing::default();
+    let (mut missing, mut idx_files) = (Missing::default(), IdxFiles::default());
     let mut first_rows: BTreeMap<String, usize> = BTreeMap::new();
     let mut samples = Vec::new();
     let (mut repeated, mut unlabelled) = (Vec::new(), 0);
@@ -221,14 +223,14 @@ fn assemble(path: &Path, root: &Path, columns: &Columns, rows: Vec<Row>, options
             continue;
         }
         first_rows.insert(id.clone(), number);
-        if !file.is_file() {
+        let Some(source) = idx_files.source(&file)? else {
             missing.add(row.line, &file);
             continue;
-        }
+        };
         let target = target(row, columns, &classes, use_soft);
         unlabelled += usize::from(target.is_none());
         let Row { split, group, weight, columns, .. } = row.clone();
-        samples.push(Sample { id, source: Source::File(file), target, split, group, weight, columns });
+        samples.push(Sample { id, source, target, split, group, weight, columns });
     }
     warnings.extend(missing.finish(path, root, samples.len())?);
     if !repeated.is_empty() {
@@ -238,6 +240,31 @@ fn assemble(path: &Path, root: &Path, columns: &Columns, rows: Vec<Row>, options
         warnings.push(format!("rows without a label: {unlabelled}"));
     }
     Ok(Dataset { name: name_of(path), root: root.into(), classes, samples, warnings })
+}
+
+/// The IDX files that rows take pictures of, each read once.
+#[derive(Default)]
+struct IdxFiles(BTreeMap<PathBuf, Arc<IdxImages>>);
+
+impl IdxFiles {
+    /// What a row's file is: an image file, or the picture `index` of the IDX file in `FILE#index`. None where there is neither.
+    fn source(&mut self, file: &Path) -> Result<Option<Source>, DataError> {
+        if file.is_file() {
+            return Ok(Some(Source::File(file.into())));
+        }
+        let text = file.to_string_lossy();
+        let Some((stem, index)) = text.rsplit_once('#').and_then(|(stem, index)| Some((stem, index.parse::<usize>().ok()?))) else {
+            return Ok(None);
+        };
+        let Some(path) = [PathBuf::from(stem), PathBuf::from(format!("{stem}.gz"))].into_iter().find(|p| p.is_file()) else {
+            return Ok(None);
+        };
+        let images = match self.0.get(&path) {
+            Some(images) => Arc::clone(images),
+            None => Arc::clone(self.0.entry(path.clone()).or_insert(Arc::new(IdxImages::read(&path)?))),
+        };
+        Ok((index < images.len()).then_some(Source::Idx { images, index }))
+    }
 }
 
 /// The class list: the given one, against which every label is checked, or the names in the manifest.

@@ -8,6 +8,7 @@ use std::io::Write;
 use std::path::Path;
 
 pub(crate) use csv_file::{read_csv, write_csv};
+pub use parquet_file::write_columns;
 pub(crate) use parquet_file::{read_parquet, write_parquet};
 
 use crate::{EvaluateError, Predictions};
@@ -21,9 +22,13 @@ pub(crate) fn is_reserved(name: &str) -> bool {
 }
 
 /// The cells of one column of a file, `None` where empty.
-enum Column {
+#[derive(Debug, Clone, PartialEq)]
+pub enum Column {
+    /// Words.
     Text(Vec<Option<String>>),
+    /// Numbers.
     Number(Vec<Option<f64>>),
+    /// Whole numbers.
     Whole(Vec<Option<i64>>),
 }
 

@@ -27,7 +27,25 @@ pub(crate) fn write_parquet(predictions: &Predictions, path: &Path) -> Result<()
     let columns = columns(predictions);
     write_atomically(path, |file| {
         // The writer needs a `Send` sink: the file is put together in memory, where the table is anyway.
-        let bytes = encode(predictions, &columns).map_err(|error| of_parquet(path, error))?;
+        let classes = serde_json::to_string(&predictions.classes).map_err(|error| ParquetError::General(error.to_string()));
+        let classes = classes.map(|text| vec![KeyValue::new(CLASSES_KEY.to_string(), text)]);
+        let bytes = classes.and_then(|classes| encode(&columns, Some(classes))).map_err(|error| of_parquet(path, error))?;
+        file.write_all(&bytes).map_err(|source| EvaluateError::Io { path: path.to_path_buf(), source })
+    })
+}
+
+/// Writes named columns, all of one length, as a Parquet file, whole or not at all.
+///
+/// # Errors
+/// Columns of different lengths, or a file that cannot be written.
+pub fn write_columns(columns: &[(String, Column)], path: &Path) -> Result<(), EvaluateError> {
+    let rows = columns.first().map_or(0, |(_, column)| column.len());
+    if let Some((name, column)) = columns.iter().find(|(_, column)| column.len() != rows) {
+        let reason = format!("the column `{name}` has {} cells, expected {rows} as in the first", column.len());
+        return Err(of_parquet(path, ParquetError::General(reason)));
+    }
+    write_atomically(path, |file| {
+        let bytes = encode(columns, None).map_err(|error| of_parquet(path, error))?;
         file.write_all(&bytes).map_err(|source| EvaluateError::Io { path: path.to_path_buf(), source })
     })
 }
@@ -55,14 +73,10 @@ fn columns(predictions: &Predictions) -> Vec<Named> {
     columns
 }
 
-fn encode(predictions: &Predictions, columns: &[Named]) -> Result<Vec<u8>, ParquetError> {
+fn encode(columns: &[Named], metadata: Option<Vec<KeyValue>>) -> Result<Vec<u8>, ParquetError> {
     let fields = columns.iter().map(|(name, column)| field(name, column)).collect::<Result<Vec<_>, _>>()?;
     let schema = Type::group_type_builder("schema").with_fields(fields).build()?;
-    let classes = serde_json::to_string(&predictions.classes).map_err(|error| ParquetError::General(error.to_string()))?;
-    let properties = WriterProperties::builder()
-        .set_compression(Compression::SNAPPY)
-        .set_key_value_metadata(Some(vec![KeyValue::new(CLASSES_KEY.to_string(), classes)]))
-        .build();
+    let properties = WriterProperties::builder().set_compression(Compression::SNAPPY).set_key_value_metadata(metadata).build();
     let mut writer = SerializedFileWriter::new(Vec::new(), Arc::new(schema), Arc::new(properties))?;
     let mut rows = writer.next_row_group()?;
     for (_, column) in columns {

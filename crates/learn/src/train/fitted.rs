@@ -39,7 +39,7 @@ pub(super) fn run(context: &mut Context<'_>, run: &Path) -> Result<(RunFolder, O
 }
 
 /// Every sample looked at once; what cannot be read is told and set aside.
-fn screened(context: &Context<'_>) -> Result<Screened, LearnError> {
+pub(super) fn screened(context: &Context<'_>) -> Result<Screened, LearnError> {
     let screened = context.phase("reading images", || {
         screen::screen(context.dataset, &context.samples(), context.recipe.network.background, context.progress, context.stop)
     })?;
@@ -48,7 +48,7 @@ fn screened(context: &Context<'_>) -> Result<Screened, LearnError> {
 }
 
 /// The network before training, its preprocessing measured on the training images where nobody fixed it.
-fn starting_point(context: &Context<'_>, plan: &Plan, screened: &Screened) -> Result<Backbone, LearnError> {
+pub(super) fn starting_point(context: &Context<'_>, plan: &Plan, screened: &Screened) -> Result<Backbone, LearnError> {
     let recipe = &context.recipe;
     if recipe.method == Method::Finetune {
         return Backbone::pretrained(recipe);
@@ -172,7 +172,7 @@ fn task(context: &Context<'_>, begin: Backbone, plan: &Plan, checkpoint: Option<
 }
 
 /// Fits one network; its checkpoint and metrics lie in `place`.
-fn fit_part(context: &Context<'_>, place: &Path, start: &Backbone, plan: &Plan, name: &str) -> Result<Fitted, LearnError> {
+pub(super) fn fit_part(context: &Context<'_>, place: &Path, start: &Backbone, plan: &Plan, name: &str) -> Result<Fitted, LearnError> {
     let begin = first_weights(context, start, plan, name)?;
     let task = task(context, begin, plan, Some(place.join("checkpoint.safetensors")));
     let mut log = MetricsLog::open(place)?;
@@ -226,7 +226,13 @@ fn read_history(place: &Path) -> Result<Vec<EpochRecord>, LearnError> {
 /// Samples that were read, their class probabilities, and those that were not read.
 type Judged = (Vec<usize>, Vec<f64>, Vec<(usize, String)>);
 
-fn judge(context: &Context<'_>, graph: &graph::Graph, fitted: &Fitted, start: &Backbone, test: &[usize]) -> Result<Judged, LearnError> {
+pub(super) fn judge(
+    context: &Context<'_>,
+    graph: &graph::Graph,
+    fitted: &Fitted,
+    start: &Backbone,
+    test: &[usize],
+) -> Result<Judged, LearnError> {
     context.phase("test", || {
         let rows = features::logits(context.dataset, test, graph, &fitted.weights, &start.preprocess, context.progress, context.stop)?;
         let probabilities = softmax_rows(&rows.data, rows.columns);

@@ -8,6 +8,7 @@ use maud::{DOCTYPE, Markup, PreEscaped, html};
 use serde::Serialize;
 
 use super::{AuditPage, LearningCurve, Queue};
+use crate::head::head;
 use crate::plots::{Axis, Line, LinePlot, Scale, Stroke};
 use crate::text;
 
@@ -18,21 +19,14 @@ pub(super) fn document(page: &AuditPage) -> Markup {
     html! {
         (DOCTYPE)
         html lang="en" {
-            head {
-                meta charset="utf-8";
-                meta name="viewport" content="width=device-width, initial-scale=1";
-                meta name="color-scheme" content="light dark";
-                meta name="generator" content="Fieldmark";
-                title { (page.title) }
-                style { (PreEscaped(STYLE)) }
-            }
+            (head(&page.title, STYLE))
             body {
                 div.sheet {
                     (heading(page))
                     main {
                         (review())
                         @if !page.confused.is_empty() { (confused(page)) }
-                        @if !page.map.is_empty() { (map()) }
+                        @if !page.map.is_empty() { (map(page)) }
                         @if let Some(curve) = &page.curve { (learning(curve)) }
                         (provenance(page))
                     }
@@ -118,14 +112,27 @@ fn confused(page: &AuditPage) -> Markup {
     }
 }
 
-fn map() -> Markup {
+/// How many images the map shows, where not all.
+fn shown(page: &AuditPage) -> String {
+    let places = page.map.iter().flatten().count();
+    if places == page.ids.len() {
+        return String::new();
+    }
+    format!("It shows {} of {} images: what was found, and a draw of the others.", text::count(places), text::count(page.ids.len()))
+}
+
+fn map(page: &AuditPage) -> Markup {
     html! {
         section #features aria-labelledby="features-title" {
             h2 #features-title { "Map of the images" }
-            p.note { "Each point is an image; what the network finds alike lies together. Colours are classes; the queue above stands out. A click shows the nearest." }
-            canvas #map role="img" aria-label="map of the features" {}
-            p { button #remap type="button" { "Draw with the present queue" } }
-            div #near .strip {}
+            p.note {
+                "Each point is an image; what the network finds alike lies together (t-SNE; distances between far groups mean nothing). Colours are classes, "
+                "rings the queue above. " (shown(page)) " A click shows the image, what was found of it and what lies around it."
+            }
+            div.map {
+                canvas #map role="img" aria-label="map of the features" {}
+                div { ul #legend {} div #near {} }
+            }
         }
     }
 }

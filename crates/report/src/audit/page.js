@@ -78,6 +78,7 @@ function refresh(keep = false) {
   drawGallery();
   drawDetail();
   drawBar();
+  mapLater();
 }
 
 // ---- Decisions
@@ -213,6 +214,7 @@ function select(index) {
   state.at = index;
   drawGallery();
   drawDetail();
+  mapLater();
 }
 
 function move(step) {
@@ -223,6 +225,7 @@ function move(step) {
   if (top + height > box.scrollTop + box.clientHeight) box.scrollTop = top + height - box.clientHeight;
   drawGallery();
   drawDetail();
+  mapLater();
 }
 
 /** The nearest images on the map: what the network finds alike. */
@@ -285,6 +288,8 @@ function drawBar() {
 
 // ---- The map of features, on a canvas: 100,000 points are no elements.
 const hue = (k, alpha = 1) => `hsl(${(k * 137.5) % 360} 62% 48% / ${alpha})`;
+const MARGIN = 8;
+let pointed = null;
 function drawMap() {
   const canvas = $("map");
   if (!canvas) return;
@@ -292,25 +297,63 @@ function drawMap() {
   canvas.width = canvas.height = size * scale;
   const context = canvas.getContext("2d");
   context.scale(scale, scale);
-  context.clearRect(0, 0, size, size);
-  const flagged = new Set(state.queue.map((finding) => finding.sample));
-  const radius = data.ids.length > 20000 ? 1 : 2;
-  const dot = (i, r, alpha) => {
-    const [x, y] = data.map[i];
-    context.fillStyle = data.labels[i] === null ? "gray" : hue(data.labels[i], alpha);
+  const place = (i) => data.map[i].map((v) => MARGIN + v * (size - 2 * MARGIN));
+  const flagged = new Set(state.queue.map((finding) => finding.sample).filter((i) => i !== null && data.map[i]));
+  const side = data.map.length > 20000 ? 1.6 : 3;
+  data.map.forEach((point, i) => {
+    if (!point || flagged.has(i)) return;
+    const [x, y] = place(i);
+    context.fillStyle = data.labels[i] === null ? "gray" : hue(data.labels[i], flagged.size ? 0.35 : 0.8);
+    context.fillRect(x - side / 2, y - side / 2, side, side);
+  });
+  const ink = getComputedStyle(document.body).color;
+  const ring = (i, radius, width) => {
+    const [x, y] = place(i);
     context.beginPath();
-    context.arc(6 + x * (size - 12), 6 + y * (size - 12), r, 0, 7);
+    context.arc(x, y, radius, 0, 7);
+    context.fillStyle = data.labels[i] === null ? "gray" : hue(data.labels[i]);
     context.fill();
+    context.lineWidth = width;
+    context.strokeStyle = ink;
+    context.stroke();
   };
-  data.map.forEach((point, i) => { if (point) dot(i, radius, flagged.size ? 0.25 : 0.8); });
-  for (const i of flagged) if (i !== null && data.map[i]) dot(i, radius + 1.5, 1);
+  for (const i of flagged) ring(i, 3.4, 1);
+  for (const i of [pointed, state.queue[state.at]?.sample]) if (i !== null && i !== undefined && data.map[i]) ring(i, 6, 2.5);
+}
+let mapIsDue = false;
+/** Draws before the next frame, once, however many changes there were. */
+function mapLater() {
+  if (mapIsDue || !$("map")) return;
+  mapIsDue = true;
+  requestAnimationFrame(() => { mapIsDue = false; drawMap(); });
 }
 function onMap(event) {
-  const canvas = $("map"), box = canvas.getBoundingClientRect();
-  const x = (event.clientX - box.left - 6) / (box.width - 12), y = (event.clientY - box.top - 6) / (box.height - 12);
-  let best = null, least = 0.0009;
-  data.map.forEach((point, i) => { if (point) { const d = (point[0] - x) ** 2 + (point[1] - y) ** 2; if (d < least) [least, best] = [d, i]; } });
-  $("near").replaceChildren(...(best === null ? [] : [small(best, data.ids[best]), ...neighbours(best, 8).map((i) => small(i))]));
+  const box = $("map").getBoundingClientRect();
+  const x = (event.clientX - box.left - MARGIN) / (box.width - 2 * MARGIN), y = (event.clientY - box.top - MARGIN) / (box.height - 2 * MARGIN);
+  let least = 0.0009;
+  pointed = null;
+  data.map.forEach((point, i) => { if (point) { const d = (point[0] - x) ** 2 + (point[1] - y) ** 2; if (d < least) [least, pointed] = [d, i]; } });
+  drawMap();
+  drawPointed();
+}
+/** The image pointed at, what was found of it, and what lies around it. */
+function drawPointed() {
+  if (pointed === null) return $("near").replaceChildren();
+  const of = data.findings.filter((finding) => finding.sample === pointed);
+  const open = (finding) => element("button", { type: "button", "data-open": finding.check, onclick: () => openFinding(finding) }, `${checkOf(finding.check)?.title ?? finding.check}, ${finding.score.toFixed(3)}`);
+  $("near").replaceChildren(
+    element("div", { class: "strip" }, small(pointed, data.ids[pointed]), ...neighbours(pointed, 8).map((i) => small(i))),
+    element("div", { class: "buttons" }, ...(of.length ? of.map(open) : [element("span", { class: "small" }, "nothing was found about it")])));
+}
+function openFinding(finding) {
+  Object.assign(state, { check: finding.check, cls: "", split: "", text: "", hideDecided: false });
+  for (const [id, value] of [["class", ""], ["split", ""], ["search", ""]]) $(id).value = value;
+  $("hide").checked = false;
+  state.thresholds[finding.check] = checkOf(finding.check)?.threshold ?? 0;
+  refresh();
+  state.at = Math.max(0, state.queue.findIndex((other) => other.sample === finding.sample));
+  move(0);
+  $("review").scrollIntoView();
 }
 
 // ---- Keys and controls
@@ -341,12 +384,15 @@ $("hide").addEventListener("change", (event) => { state.hideDecided = event.targ
 $("undo").addEventListener("click", undo);
 $("export").addEventListener("click", exportPlan);
 $("gallery").addEventListener("scroll", drawGallery, { passive: true });
-window.addEventListener("resize", () => { drawGallery(); drawMap(); });
+window.addEventListener("resize", () => { drawGallery(); mapLater(); });
 document.addEventListener("keydown", onKey);
 for (const link of document.querySelectorAll("[data-given]")) {
   link.addEventListener("click", () => { state.check = "label"; state.cls = link.dataset.given; $("class").value = state.cls; refresh(); $("review").scrollIntoView(); });
 }
-if ($("map")) { $("map").addEventListener("click", onMap); $("remap").addEventListener("click", drawMap); }
+if ($("map")) {
+  $("map").addEventListener("click", onMap);
+  $("legend").replaceChildren(...data.classes.slice(0, 20).map((name, k) => element("li", {}, element("i", { style: `background:${hue(k)}` }), name)));
+}
 window.addEventListener("beforeunload", (event) => { if (history.length) event.preventDefault(); });
 refresh();
 drawMap();

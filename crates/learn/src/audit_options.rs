@@ -1,0 +1,104 @@
+//! How an audit is done.
+
+use std::path::PathBuf;
+
+use audit::labels::{LabelScore, Rule};
+use audit::outliers::OutlierOptions;
+use audit::{DuplicateOptions, Thresholds, balance};
+use serde::de::DeserializeOwned;
+
+use crate::{Folding, GrowthOptions, LearnError, Recipe};
+
+/// How an audit is done.
+#[derive(Debug, Clone)]
+pub struct AuditOptions {
+    /// The network whose features are used, and how its probe is fitted.
+    pub recipe: Recipe,
+    /// Folds and repeats of what judges labels.
+    pub folding: Folding,
+    /// Trains networks that judge labels, instead of a probe.
+    pub judge: Option<Recipe>,
+    /// How many images are enough; `None` asks nothing.
+    pub growth: Option<GrowthOptions>,
+    /// Images on the map of the features, at most; 0 draws none.
+    pub mapped: usize,
+    /// Thresholds of the pixel checks.
+    pub thresholds: Thresholds,
+    /// How near duplicates are told.
+    pub duplicates: DuplicateOptions,
+    /// Which rule calls a label wrong.
+    pub rule: Rule,
+    /// Which score orders them.
+    pub score: LabelScore,
+    /// How far out an outlier is.
+    pub outliers: OutlierOptions,
+    /// The share of an even share below which a class is rare.
+    pub rarest: f64,
+    /// Folder of the caches; `None` keeps nothing.
+    pub cache: Option<PathBuf>,
+}
+
+impl Default for AuditOptions {
+    fn default() -> Self {
+        Self {
+            recipe: Recipe::default(),
+            folding: Folding::default(),
+            judge: None,
+            growth: Some(GrowthOptions::default()),
+            mapped: 10_000,
+            thresholds: Thresholds::default(),
+            duplicates: DuplicateOptions::default(),
+            rule: Rule::default(),
+            score: LabelScore::default(),
+            outliers: OutlierOptions::default(),
+            rarest: balance::RAREST,
+            cache: None,
+        }
+    }
+}
+
+impl AuditOptions {
+    /// Sets thresholds given as `name=value`: `radius`, `cosine` and `likeness` of near duplicates, `rule` and `score` of labels,
+    /// `outlier_iqr`, `rarest`, and those of the pixel checks.
+    ///
+    /// ```
+    /// let mut options = learn::AuditOptions::default();
+    /// options.set(&["dark=0.2".into(), "radius=6".into(), "rule=prune_by_class".into()])?;
+    /// assert_eq!((options.thresholds.dark, options.duplicates.radius), (0.2, 6));
+    /// assert_eq!(options.rule, audit::labels::Rule::PruneByClass);
+    /// assert!(options.set(&["drak=0.2".into()]).is_err());
+    /// # Ok::<(), learn::LearnError>(())
+    /// ```
+    ///
+    /// # Errors
+    /// No `=`, a name that is none, a value that does not fit.
+    pub fn set(&mut self, settings: &[String]) -> Result<(), LearnError> {
+        let mut pixels = toml::Table::new();
+        for setting in settings {
+            let refuse = |problem: String| LearnError::Setting { setting: setting.clone(), problem };
+            let (name, text) = setting.split_once('=').ok_or_else(|| refuse("expected name=value, as in dark=0.2".into()))?;
+            let parsed = toml::from_str::<toml::Table>(&format!("v = {text}")).ok().and_then(|mut t| t.remove("v"));
+            let value = parsed.unwrap_or_else(|| toml::Value::String(text.trim().into()));
+            match name.trim() {
+                "radius" => self.duplicates.radius = read(value, setting)?,
+                "cosine" => self.duplicates.cosine = read(value, setting)?,
+                "likeness" => self.duplicates.likeness = read(value, setting)?,
+                "rule" => self.rule = read(value, setting)?,
+                "score" => self.score = read(value, setting)?,
+                "outlier_iqr" => self.outliers.iqr_factor = read(value, setting)?,
+                "rarest" => self.rarest = read(value, setting)?,
+                name => {
+                    pixels.insert(name.into(), value);
+                }
+            }
+        }
+        if !pixels.is_empty() {
+            self.thresholds = read(toml::Value::Table(pixels), "thresholds")?;
+        }
+        Ok(())
+    }
+}
+
+fn read<T: DeserializeOwned>(value: toml::Value, setting: &str) -> Result<T, LearnError> {
+    value.try_into().map_err(|error: toml::de::Error| LearnError::Setting { setting: setting.into(), problem: error.message().into() })
+}

@@ -1,0 +1,123 @@
+//! Networks that are trained to judge labels, where a probe on published features is too weak: each sample gets the probabilities of networks
+//! that did not learn from it.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+
+use data::Dataset;
+use evaluate::Predictions;
+
+use super::fitted::{fit_part, judge, screened, starting_point};
+use super::{Clock, Context, TrainOptions, table};
+use crate::out_of_fold::{Folding, OutOfFold};
+use crate::plan::label;
+use crate::progress::Progress;
+use crate::{LearnError, Method, Plan, Recipe};
+
+/// Trains a network on all folds but one, by a recipe, for each fold and repeat, and predicts that fold. Finished folds are kept in `cache` by
+/// data, recipe and folds, so that an interrupted audit goes on where it stopped and a second one trains nothing.
+///
+/// # Errors
+/// A recipe that trains no network, data that it cannot be trained on, or [`LearnError::Interrupted`].
+pub(crate) fn networks_out_of_fold(
+    dataset: &Arc<Dataset>,
+    samples: &[usize],
+    recipe: &Recipe,
+    folding: Folding,
+    cache: Option<&Path>,
+    progress: &dyn Progress,
+    stop: &AtomicBool,
+) -> Result<OutOfFold, LearnError> {
+    if recipe.method == Method::Probe {
+        let problem = "expected finetune or scratch: labels are judged by a probe where no recipe for networks is given".into();
+        return Err(LearnError::Recipe { field: "method".into(), problem });
+    }
+    recipe.check()?;
+    let options = TrainOptions { cache: cache.map(Path::to_path_buf), ..TrainOptions::default() };
+    let mut context = Context { dataset, recipe: recipe.clone(), options: &options, progress, stop, clock: Clock::default() };
+    let work = work_folder(dataset, samples, recipe, folding, cache)?;
+    let labels: Vec<usize> = samples.iter().map(|&i| label(dataset, i).unwrap_or(0)).collect();
+    let groups = dataset.groups().map(|g| samples.iter().map(|&i| g[i].clone()).collect::<Vec<_>>());
+    let classes = dataset.classes.len();
+    let mut judged = OutOfFold { samples: samples.to_vec(), ..OutOfFold::default() };
+    let mut looks = None;
+    for (repeat, seed) in folding.seeds().enumerate() {
+        context.recipe.seed = seed;
+        context.recipe.fit.seed = seed;
+        let folds = folding.assign(&labels, groups.as_deref(), seed)?;
+        let mut probabilities = vec![0.0; samples.len() * classes];
+        for fold in 0..folding.folds {
+            let (rest, held) = folding.parts(&folds, fold);
+            let of = |positions: &[usize]| -> Vec<usize> { positions.iter().map(|&p| samples[p]).collect() };
+            let place = work.join(format!("repeat-{}-fold-{}", repeat + 1, fold + 1));
+            let kept = place.join("predictions.csv");
+            let predicted = if kept.exists() {
+                Predictions::read_csv(&kept)?
+            } else {
+                let seen = match looks.take() {
+                    Some(seen) => seen,
+                    None => screened(&context)?,
+                };
+                let mut plan = Plan { train: of(&rest), test: of(&held), ..Plan::default() };
+                plan.reserve_validation(dataset, &context.recipe);
+                let name = format!("judge of labels, repeat {} of {}, fold {} of {}", repeat + 1, folding.repeats, fold + 1, folding.folds);
+                let start = starting_point(&context, &plan, &seen)?;
+                looks = Some(seen);
+                std::fs::create_dir_all(&place).map_err(|source| LearnError::File { action: "create", path: place.clone(), source })?;
+                let fitted = fit_part(&context, &place, &start, &plan, &name)?;
+                let graph = start.with_classes(classes, seed)?.graph;
+                let (indices, rows, _) = judge(&context, &graph, &fitted, &start, &plan.test)?;
+                let predicted = table(dataset, &indices, rows);
+                predicted.write_csv(&kept)?;
+                // Weights are large, and nobody asks for them again.
+                let _ = std::fs::remove_file(place.join("checkpoint.safetensors"));
+                predicted
+            };
+            place_rows(dataset, &of(&held), &held, &predicted, &mut probabilities)?;
+        }
+        judged.add(&probabilities);
+        if repeat == 0 {
+            judged.folds = folds;
+        }
+    }
+    judged.divide(folding.repeats);
+    Ok(judged)
+}
+
+/// Where the finished folds of this data, recipe and folding lie.
+fn work_folder(
+    dataset: &Dataset,
+    samples: &[usize],
+    recipe: &Recipe,
+    folding: Folding,
+    cache: Option<&Path>,
+) -> Result<PathBuf, LearnError> {
+    let mut hasher = blake3::Hasher::new();
+    // More repeats than before are added to what there is.
+    hasher.update(format!("judge of labels 1\n{}\n{} {}\n", dataset.fingerprint(), folding.folds, folding.seed).as_bytes());
+    hasher.update(Recipe { seed: 0, ..recipe.clone() }.to_toml()?.as_bytes());
+    samples.iter().for_each(|&i| {
+        hasher.update(&(i as u64).to_le_bytes());
+    });
+    let folder = cache.map_or_else(std::env::temp_dir, Path::to_path_buf).join("judged");
+    Ok(folder.join(&hasher.finalize().to_hex()[..32]))
+}
+
+/// Puts the rows of a table where its samples stand among the judged ones.
+fn place_rows(
+    dataset: &Dataset,
+    indices: &[usize],
+    positions: &[usize],
+    predicted: &Predictions,
+    into: &mut [f64],
+) -> Result<(), LearnError> {
+    let classes = dataset.classes.len();
+    let rows: std::collections::BTreeMap<&str, usize> = predicted.ids.iter().enumerate().map(|(row, id)| (id.as_str(), row)).collect();
+    for (&index, &position) in indices.iter().zip(positions) {
+        let id = &dataset.samples[index].id;
+        let row = rows.get(id.as_str()).ok_or_else(|| LearnError::Data(format!("{id} could not be read when labels were judged")))?;
+        into[position * classes..(position + 1) * classes].copy_from_slice(predicted.row(*row));
+    }
+    Ok(())
+}
