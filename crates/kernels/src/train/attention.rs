@@ -94,7 +94,7 @@ impl Kernel for Turned<'_> {
             c: self.c.get(),
             c_stride: self.c_stride,
             first: true,
-            ahead: [(std::ptr::null(), 0); 2],
+            ahead: [(self.a.as_ptr(), 0); 2],
         };
         // SAFETY: `t` rows of both operands; the head's columns of the gradient, `t` rows, are this part's own.
         unsafe { outer.run(s) };
