@@ -4,7 +4,7 @@
 
 use std::path::Path;
 
-use fieldmark_engine::{Classifier, EngineOptions, Model};
+use engine::{Classifier, EngineOptions, Model};
 use libfuzzer_sys::fuzz_target;
 
 fuzz_target!(|data: &[u8]| {
