@@ -24,10 +24,10 @@ train)
   ;;
 embed)
   folder=${2:?which folder of images?} rounds=${3:-3}
-  cargo build --release --quiet -p fieldmark-learn --example embed
+  cargo build --release --quiet -p fieldmark-learn --example features
   ours=() peer=()
   for _ in $(seq "$rounds"); do
-    ours+=("$(target/release/examples/embed "$folder" | field images_per_second)")
+    ours+=("$(target/release/examples/features "$folder" | field images_per_second)")
     peer+=("$("$python" benchmarks/pytorch_embed.py "$folder" 2 | field images_per_second)")
   done
   a=$(printf '%s\n' "${ours[@]}" | median) b=$(printf '%s\n' "${peer[@]}" | median)

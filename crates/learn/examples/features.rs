@@ -1,6 +1,6 @@
 //! Images per second from a folder to pooled EfficientNet-Lite0 features, nothing cached.
 //!
-//! `cargo run --release -p fieldmark-learn --example embed -- DIR` prints one JSON object; `benchmarks/pytorch_embed.py` is its twin.
+//! `cargo run --release -p fieldmark-learn --example features -- DIR` prints one JSON object; `benchmarks/pytorch_embed.py` is its twin.
 
 use std::error::Error;
 use std::path::Path;
