@@ -47,6 +47,8 @@ pub enum Command {
     Export(Export),
     /// Make a model file of an ONNX file, with class names and preprocessing
     Import(Import),
+    /// Calibrate a model for 8-bit integers on images and write it with what that found
+    Quantize(Quantize),
     /// Fetch ELPV and EfficientNet-Lite0, train a probe, judge it by cell type, write the report
     Quickstart(Quickstart),
     /// Print a completion script for a shell
@@ -189,6 +191,10 @@ pub struct Evaluate {
     /// Write an HTML report
     #[arg(long, value_name = "FILE")]
     pub report: Option<PathBuf>,
+    /// Numbers to compute with: f32, bf16, int8 (of a model that `fieldmark quantize` wrote) or auto (what it found to be fastest within its
+    /// bounds, else f32)
+    #[arg(long, value_name = "P", default_value = "auto")]
+    pub precision: engine::Precision,
     /// Say where the time went: read, decode, resize, network (on stderr; with --json in the object)
     #[arg(long)]
     pub timings: bool,
@@ -222,6 +228,10 @@ pub struct Predict {
     /// Refuse pictures of more pixels [default: 100000000]
     #[arg(long, value_name = "N")]
     pub max_pixels: Option<u64>,
+    /// Numbers to compute with: f32, bf16, int8 (of a model that `fieldmark quantize` wrote) or auto (what it found to be fastest within its
+    /// bounds, else f32)
+    #[arg(long, value_name = "P", default_value = "auto")]
+    pub precision: engine::Precision,
     /// Say on stderr where the time went: read, decode, resize, network (with --json as JSON)
     #[arg(long)]
     pub timings: bool,
@@ -402,6 +412,57 @@ pub struct Benchmark {
 /// A share below 1.
 fn share(text: &str) -> Result<f64, String> {
     text.parse().ok().filter(|s| (0.0..1.0).contains(s)).ok_or_else(|| "expected a share from 0 to below 1, as in 0.95".into())
+}
+
+#[derive(Debug, ClapArgs)]
+#[command(after_help = "Examples:
+  fieldmark quantize runs/first/model.safetensors --data photos/
+  fieldmark quantize efficientnet_lite0 --data elpv --method percentile --bound 98 --out lite0-int8.safetensors
+  fieldmark predict lite0-int8.safetensors photo.jpg --precision int8
+
+Graph and weights stay as they were. Where predict and evaluate are given no --precision, they take the fastest that was within the bounds
+on images that calibrated nothing. Stopped early, it writes nothing.")]
+pub struct Quantize {
+    /// A model file, a run folder, an ONNX file, or the name of published weights
+    pub model: String,
+    /// Pictures like those to come: a folder, or a data set; labels are not used
+    #[arg(long, value_name = "DATA")]
+    pub data: String,
+    /// How ranges of activations are chosen: minmax, percentile or entropy [default: whichever comes closest]
+    #[arg(long, value_name = "METHOD")]
+    pub method: Option<engine::quantize::Method>,
+    /// Images that calibrate; up to 512 others judge
+    #[arg(long, value_name = "N", default_value_t = 64, value_parser = positive)]
+    pub images: usize,
+    /// Least agreement with f32 on the most probable class, in percent
+    #[arg(long, value_name = "PERCENT", default_value_t = 99.0, value_parser = percent)]
+    pub bound: f64,
+    /// Largest mean error of the logits, in percent of their range
+    #[arg(long, value_name = "PERCENT", default_value_t = 2.0, value_parser = percent)]
+    pub logit_bound: f64,
+    /// Layers that may stay in f32 to keep the bounds
+    #[arg(long, value_name = "N", default_value_t = 8)]
+    pub max_kept: usize,
+    /// The model file to write [default: MODEL-int8.safetensors beside the model]
+    #[arg(long, value_name = "FILE")]
+    pub out: Option<PathBuf>,
+    /// Calibrate a model anew that is quantised already
+    #[arg(long)]
+    pub again: bool,
+    /// Threads; 0 is one for each core
+    #[arg(long, value_name = "T", default_value_t = 0)]
+    pub threads: usize,
+    /// One JSON object
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// A share in percent.
+fn percent(text: &str) -> Result<f64, String> {
+    match text.parse::<f64>() {
+        Ok(share) if (0.0..=100.0).contains(&share) => Ok(share),
+        _ => Err("expected a number from 0 to 100".into()),
+    }
 }
 
 /// A whole number from 1.

@@ -7,7 +7,7 @@
 use std::io::Write;
 use std::path::{Path, PathBuf};
 
-use fieldmark_engine::quantize::{Agreement, Bounds, CalibrationOptions, Method, Quantization, calibrate, choose};
+use fieldmark_engine::quantize::{Activations, Agreement, Bounds, CalibrationOptions, Method, Quantization, calibrate, choose};
 use fieldmark_engine::{Engine, EngineOptions, Precision};
 use rayon::prelude::*;
 
@@ -82,18 +82,31 @@ fn main() -> Outcome<()> {
         println!("{name}: top-1 agreement {:.2} %, logit error {:.3} %, {} images", 100.0 * a.top1, 100.0 * a.logit_error, a.images);
     };
     report("bf16", &logits(&mut engine(Precision::Bf16, None)?, &judge, output)?);
-    for (name, method, correct_biases) in [
-        ("min-max, biases as they are", Method::MinMax, false),
-        ("min-max", Method::MinMax, true),
-        ("percentile", Method::Percentile, true),
-        ("entropy", Method::Entropy, true),
+    let plain = CalibrationOptions { activations: Some(Activations::U8), most_kept: 0, ..CalibrationOptions::default() };
+    let with = |method| CalibrationOptions { method: Some(method), ..plain.clone() };
+    for (name, options) in [
+        (
+            "min-max, nearest weights, biases as they are",
+            CalibrationOptions { correct_biases: false, fit_weights: false, ..with(Method::MinMax) },
+        ),
+        ("min-max, nearest weights", CalibrationOptions { fit_weights: false, ..with(Method::MinMax) }),
+        ("min-max", with(Method::MinMax)),
+        ("percentile", with(Method::Percentile)),
+        ("entropy", with(Method::Entropy)),
+        ("16-bit maps, nearest weights", CalibrationOptions { activations: Some(Activations::I16), fit_weights: false, ..plain.clone() }),
+        ("16-bit maps", CalibrationOptions { activations: Some(Activations::I16), ..plain.clone() }),
     ] {
-        let options = CalibrationOptions { method: Some(method), correct_biases, most_kept: 0, ..CalibrationOptions::default() };
         let made = calibrate(&graph, &weights, &calibration, &options)?;
         report(&format!("int8, {name}"), &logits(&mut engine(Precision::Int8, Some(&made))?, &judge, output)?);
     }
     let mut made = calibrate(&graph, &weights, &calibration, &CalibrationOptions::default())?;
-    println!("chosen: {:?}, kept {:?}, on calibration images {:?}", made.method, made.kept, made.agreement);
+    println!(
+        "chosen: {}, maps in {}, kept {:?}, on calibration images {:?}",
+        made.method,
+        made.activations.name(),
+        made.kept,
+        made.agreement
+    );
     report("int8, chosen", &logits(&mut engine(Precision::Int8, Some(&made))?, &judge, output)?);
     let (chosen, _) = choose(&graph, &weights, Some(&made), &calibration, &Bounds::default(), 0)?;
     println!("auto: {}, {}", chosen.precision.name(), chosen.why);

@@ -1,9 +1,9 @@
 //! Times a network of the zoo: `cargo run --release -p fieldmark-engine --example time -- efficientnet_lite0 8 [threads [precision [profile]]]`.
-//! Int8 is calibrated on noise, which is good for its time only.
+//! Int8 is calibrated on noise, which is good for its time only; with 16-bit maps where the environment variable `WIDE` is set.
 
 use std::time::Instant;
 
-use fieldmark_engine::quantize::{CalibrationOptions, Method, calibrate};
+use fieldmark_engine::quantize::{Activations, CalibrationOptions, Method, calibrate};
 use fieldmark_engine::{Engine, EngineOptions, Precision};
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
@@ -19,7 +19,14 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         (0..batch * graph.input_shape().iter().product::<usize>()).map(|i| ((i * 7919) % 513) as f32 / 256.0 - 1.0).collect();
     let weights = graph.init_weights(1);
     let size: usize = graph.input_shape().iter().product();
-    let settings = CalibrationOptions { method: Some(Method::MinMax), most_kept: 0, ..CalibrationOptions::default() };
+    let activations = if std::env::var_os("WIDE").is_some() { Activations::I16 } else { Activations::U8 };
+    let settings = CalibrationOptions {
+        method: Some(Method::MinMax),
+        activations: Some(activations),
+        fit_weights: false,
+        most_kept: 0,
+        ..CalibrationOptions::default()
+    };
     let quantization = (precision == Precision::Int8).then(|| calibrate(&graph, &weights, &input[..size], &settings)).transpose()?;
     let mut engine = Engine::quantized(&graph, &weights, quantization.as_ref(), EngineOptions { threads, precision })?;
     let mut logits = Vec::new();

@@ -13,10 +13,12 @@ use crate::error::ModelError;
 use crate::quantize::Quantization;
 
 /// The newest format that this build writes and reads.
-pub const FORMAT_VERSION: u32 = 1;
+pub const FORMAT_VERSION: u32 = 2;
 const KEY: &str = "fieldmark";
 const HEAD: &str = "{\"checksum\":\"";
 const HEX: usize = 64;
+/// Begins the names of tensors that are a layer's weights in int8.
+const BYTES: &str = "int8:";
 
 /// What the logits mean.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
@@ -196,14 +198,20 @@ impl Model {
         let document = DocumentOut { metadata: &self.metadata, graph: &self.graph };
         let document = serde_json::to_string(&document).map_err(|error| inconsistent(error.to_string()))?;
         let kept = || self.weights.iter().filter(|(name, _)| !name.ends_with("num_batches_tracked"));
-        let stored: Vec<(&String, Vec<usize>, Vec<u8>)> =
-            kept().map(|(name, tensor)| (name, tensor.shape.clone(), tensor.data.iter().flat_map(|v| v.to_le_bytes()).collect())).collect();
-        let sum = checksum(&document[1..], stored.iter().map(|(name, shape, bytes)| (name.as_str(), shape.as_slice(), bytes.as_slice())));
+        let wide = kept().map(|(name, tensor)| {
+            let bytes: Vec<u8> = tensor.data.iter().flat_map(|v| v.to_le_bytes()).collect();
+            (name.clone(), Dtype::F32, tensor.shape.clone(), bytes)
+        });
+        let rounded = self.metadata.quantization.iter().flat_map(|q| &q.rounded);
+        let narrow = rounded
+            .map(|(layer, bytes)| (format!("{BYTES}{layer}"), Dtype::I8, vec![bytes.len()], bytes.iter().map(|&b| b as u8).collect()));
+        let mut stored: Vec<(String, Dtype, Vec<usize>, Vec<u8>)> = wide.chain(narrow).collect();
+        stored.sort_by(|a, b| a.0.cmp(&b.0));
+        let sum =
+            checksum(&document[1..], stored.iter().map(|(name, _, shape, bytes)| (name.as_str(), shape.as_slice(), bytes.as_slice())));
         let document = format!("{HEAD}{sum}\",{}", &document[1..]);
-        let views = stored.iter().map(|(name, shape, bytes)| {
-            TensorView::new(Dtype::F32, shape.clone(), bytes)
-                .map(|view| (name.as_str(), view))
-                .map_err(|error| inconsistent(error.to_string()))
+        let views = stored.iter().map(|(name, dtype, shape, bytes)| {
+            TensorView::new(*dtype, shape.clone(), bytes).map(|view| (name.as_str(), view)).map_err(|error| inconsistent(error.to_string()))
         });
         let views = views.collect::<Result<Vec<_>, _>>()?;
         safetensors::serialize(views, Some([(KEY.to_string(), document)].into())).map_err(|error| inconsistent(error.to_string()))
@@ -230,8 +238,13 @@ impl Model {
             return Err(ModelError::Checksum { path: path.to_path_buf(), expected: expected.into(), found });
         }
         let parsed: DocumentIn = serde_json::from_str(&document).map_err(|error| damaged(format!("metadata: {error}")))?;
-        let mut weights = Weights::new();
+        let (mut weights, mut metadata) = (Weights::new(), parsed.metadata);
         for (name, view) in tensors {
+            if let (Some(layer), Dtype::I8) = (name.strip_prefix(BYTES), view.dtype()) {
+                let quantization = metadata.quantization.as_mut().ok_or_else(|| damaged(format!("tensor {name:?} of no quantization")))?;
+                quantization.rounded.insert(layer.into(), view.data().iter().map(|&b| b as i8).collect());
+                continue;
+            }
             if view.dtype() != Dtype::F32 {
                 return Err(damaged(format!("tensor {name:?}: expected F32, got {:?}", view.dtype())));
             }
@@ -240,7 +253,7 @@ impl Model {
             let tensor = Tensor::new(view.shape(), data).ok_or_else(|| damaged(format!("tensor {name:?} has the wrong size")))?;
             weights.insert(name, tensor);
         }
-        Ok(Self { graph: parsed.graph, weights, metadata: parsed.metadata })
+        Ok(Self { graph: parsed.graph, weights, metadata })
     }
 }
 

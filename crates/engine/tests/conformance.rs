@@ -9,7 +9,7 @@
 //! | int8 | 2.5e-1 | 5e-2 | steps of 1/255 of a map's range and 1/254 of a row of weights; with random weights and few channels they add up |
 #![allow(clippy::unwrap_used)]
 
-use fieldmark_engine::quantize::{CalibrationOptions, Kept, Method, Quantization, calibrate};
+use fieldmark_engine::quantize::{Activations, CalibrationOptions, Kept, Method, Quantization, calibrate};
 use fieldmark_engine::{Engine, EngineOptions, Precision};
 use graph::{Activation, Conv2d, Graph, GraphBuilder, NodeId, Op, Padding, Pool2d, Tensor, Weights};
 use rand::{Rng, SeedableRng};
@@ -27,7 +27,8 @@ fn engine_in(precision: Precision, graph: &Graph, weights: &Weights, threads: us
     let seeds = if graph.nodes.len() < 40 { 0..30 } else { 1..2 };
     let noise = |seed| random(&[&[2], graph.input_shape()].concat(), &mut ChaCha8Rng::seed_from_u64(seed)).data;
     let images: Vec<f32> = seeds.flat_map(noise).collect();
-    let options = CalibrationOptions { method: Some(Method::MinMax), most_kept: 0, threads, ..CalibrationOptions::default() };
+    let (method, activations) = (Some(Method::MinMax), Some(Activations::U8));
+    let options = CalibrationOptions { method, activations, fit_weights: false, most_kept: 0, threads, ..CalibrationOptions::default() };
     let quantization = calibrate(graph, weights, &images, &options).unwrap();
     Engine::quantized(graph, weights, Some(&quantization), EngineOptions { threads, precision }).unwrap()
 }

@@ -3,7 +3,8 @@
 
 use std::path::Path;
 
-use fieldmark_engine::{Classifier, Metadata, Model, ModelError, PathOutcome, StreamOptions, TargetKind};
+use fieldmark_engine::quantize::{Activations, CalibrationOptions, calibrate};
+use fieldmark_engine::{Classifier, EngineOptions, Metadata, Model, ModelError, PathOutcome, Precision, StreamOptions, TargetKind};
 use graph::{Conv2d, GraphBuilder};
 use images::{Image, Preprocess};
 
@@ -40,6 +41,29 @@ fn a_model_survives_the_disk_and_its_bytes_repeat() {
     model.save(&again).unwrap();
     assert_eq!(std::fs::read(&path).unwrap(), std::fs::read(&again).unwrap());
     assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 2, "no temporary file is left");
+}
+
+#[test]
+fn a_calibration_and_its_bytes_survive_the_disk() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("int8.safetensors");
+    let mut model = model();
+    let images: Vec<f32> = (0..12 * 192).map(|i| ((i * 7919) % 513) as f32 / 256.0 - 1.0).collect();
+    let options = CalibrationOptions { activations: Some(Activations::U8), most_kept: 0, ..CalibrationOptions::default() };
+    let made = calibrate(&model.graph, &model.weights, &images, &options).unwrap();
+    assert_eq!(made.rounded.values().map(Vec::len).collect::<Vec<_>>(), [4 * 27, 12], "conv and fc");
+    model.metadata.quantization = Some(made);
+    model.save(&path).unwrap();
+    let again = Model::load(&path).unwrap();
+    assert_eq!(again, model);
+    let engine = EngineOptions { precision: Precision::Int8, ..EngineOptions::default() };
+    let logits = |model| Classifier::with_options(model, engine).unwrap().logits(&images).unwrap();
+    assert_eq!(logits(again), logits(model.clone()));
+    // Of another network: the layer and the cure are named.
+    let fc = model.metadata.quantization.as_mut().and_then(|q| q.rounded.get_mut("fc")).unwrap();
+    fc.pop();
+    let wrong = Classifier::with_options(model, engine).unwrap_err().to_string();
+    assert!(wrong.contains("fc") && wrong.contains("calibrate again"), "{wrong}");
 }
 
 #[test]

@@ -44,7 +44,7 @@ mod number {
     macro_rules! numbers {
         ($($t:ty),*) => { $(impl Sealed for $t {} impl super::Number for $t {})* };
     }
-    numbers!(u8, i8, u16, u32, i32, f32);
+    numbers!(u8, i8, u16, i16, u32, i32, f32);
 }
 
 impl Buffer {

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use data::{Dataset, FeatureCache, content_hash};
 use engine::{Engine, EngineOptions, Load, PipelineOptions, Timings};
-use graph::{Graph, NodeId, Weights};
+use graph::NodeId;
 use images::{DecodeOptions, Preprocess, Reader};
 use rayon::prelude::*;
 
@@ -103,19 +103,18 @@ pub fn extract(
 pub fn logits(
     dataset: &Arc<Dataset>,
     indices: &[usize],
-    graph: &Graph,
-    weights: &Weights,
+    engine: &Engine,
     preprocess: &Preprocess,
     progress: &dyn Progress,
     stop: &AtomicBool,
 ) -> Result<Rows, LearnError> {
-    let engine = Engine::new(graph, weights, EngineOptions::default())?;
+    let graph = engine.graph();
     let mut rows = Rows { columns: graph.num_classes(), ..Rows::default() };
     let mut keep = |index: usize, row: &[f32]| {
         rows.indices.push(index);
         rows.data.extend(row);
     };
-    (rows.failed, rows.timings) = each_row(dataset, indices, &engine, graph.output, preprocess, progress, stop, &mut keep)?;
+    (rows.failed, rows.timings) = each_row(dataset, indices, engine, graph.output, preprocess, progress, stop, &mut keep)?;
     Ok(rows)
 }
 

@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use anyhow::Result;
-use engine::quantize::{CalibrationOptions, Method, calibrate};
+use engine::quantize::{Activations, CalibrationOptions, Method, calibrate};
 use engine::{Engine, EngineOptions, Model, Precision};
 use serde::Serialize;
 
@@ -65,7 +65,13 @@ fn engine(model: &Model, args: &args::Benchmark) -> Result<Engine> {
     let stored = model.metadata.quantization.as_ref();
     if args.precision == Precision::Int8 && stored.is_none() {
         let image: usize = model.graph.input_shape().iter().product();
-        let settings = CalibrationOptions { method: Some(Method::MinMax), most_kept: 0, ..CalibrationOptions::default() };
+        let settings = CalibrationOptions {
+            method: Some(Method::MinMax),
+            activations: Some(Activations::U8),
+            fit_weights: false,
+            most_kept: 0,
+            ..CalibrationOptions::default()
+        };
         let made = calibrate(&model.graph, &model.weights, &noise(image * 2), &settings)?;
         return Ok(Engine::quantized(&model.graph, &model.weights, Some(&made), options)?);
     }

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use anyhow::{Result, bail};
 use data::{Classes, DataError};
+use engine::{Engine, EngineOptions};
 use learn::{LearnError, features, slice_columns, softmax_rows, table};
 
 use crate::args;
@@ -36,8 +37,9 @@ pub fn run(args: &args::Evaluate) -> Result<()> {
     }
     stop_on_interrupt();
     let talk = Talk::new(args.json);
-    let (graph, weights, preprocess) = (&model.graph, &model.weights, &model.metadata.preprocess);
-    let rows = features::logits(&dataset, &labelled, graph, weights, preprocess, &talk, &STOP);
+    let options = EngineOptions { precision: args.precision, ..EngineOptions::default() };
+    let engine = Engine::quantized(&model.graph, &model.weights, model.metadata.quantization.as_ref(), options)?;
+    let rows = features::logits(&dataset, &labelled, &engine, &model.metadata.preprocess, &talk, &STOP);
     talk.done();
     let rows = match rows {
         Err(LearnError::Interrupted) => bail!("interrupted; nothing was written"),

@@ -11,6 +11,7 @@ mod import;
 mod info;
 mod label_next;
 mod predict;
+mod quantize;
 mod quickstart;
 mod train;
 
@@ -34,6 +35,7 @@ pub fn run(args: Args) -> Result<()> {
         Command::Benchmark(args) => benchmark::run(&args),
         Command::Export(args) => export::run(&args),
         Command::Import(args) => import::run(&args),
+        Command::Quantize(args) => quantize::run(&args),
         Command::Quickstart(args) => quickstart::run(&args),
         Command::Completions { shell } => {
             let mut script = Vec::new();

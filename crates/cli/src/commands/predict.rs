@@ -5,7 +5,7 @@ use std::io::BufRead;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
-use engine::{Classifier, ClassifyError, PathOutcome, StreamOptions};
+use engine::{Classifier, ClassifyError, EngineOptions, PathOutcome, StreamOptions};
 use images::{DecodeOptions, ImageError};
 
 use crate::args;
@@ -14,7 +14,8 @@ use crate::open;
 use crate::output;
 
 pub fn run(args: &args::Predict) -> Result<()> {
-    let classifier = Classifier::new(open::model(&args.model)?)?;
+    let options = EngineOptions { precision: args.precision, ..EngineOptions::default() };
+    let classifier = Classifier::with_options(open::model(&args.model)?, options)?;
     let paths = expand(&args.paths)?;
     let options = StreamOptions { decode: decode_options(args.max_pixels), ..StreamOptions::default() };
     let mut writer = Writer::new(args, classifier.classes().len(), &paths)?;

@@ -9,6 +9,7 @@ mod bad_input;
 mod exchange;
 mod interrupt;
 mod predict;
+mod quantize;
 mod train;
 mod usage;
 

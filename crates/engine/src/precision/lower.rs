@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use graph::{Graph, Op};
-use kernels::int8::Quant;
+use kernels::int8::{MOST_WEIGHT, Quant, Width};
 use kernels::{ConvShape, Window, bf16, int8};
 
 use crate::lower::{Lowering, window};
@@ -131,12 +131,12 @@ impl Sizes {
     }
 
     /// Weights with zeros for channels that are stored only.
-    fn padded(&self, weight: Vec<f32>) -> Vec<f32> {
+    fn padded<T: Copy + Default>(&self, weight: Vec<T>) -> Vec<T> {
         if self.stored == self.channels {
             return weight;
         }
         let taps = self.kernel[0] * self.kernel[1];
-        let mut padded = vec![0.0; self.out * self.stored * taps];
+        let mut padded = vec![T::default(); self.out * self.stored * taps];
         for (to, from) in padded.chunks_exact_mut(self.stored * taps).zip(weight.chunks_exact(self.channels * taps)) {
             to[..from.len()].copy_from_slice(from);
         }
@@ -159,15 +159,25 @@ impl Lowering {
             bias.iter_mut().zip(correction).for_each(|(b, c)| *b += c);
         }
         factors.fold(&mut weight, bias.as_mut(), &s);
-        let done = Arc::new(match (layer, s.depthwise) {
+        let done = match (layer, s.depthwise) {
             (Layer::Int8, _) => {
-                let (bytes, scales) = int8::quantize_channels(&weight, s.out);
-                let sums = bytes.chunks_exact((bytes.len() / s.out).max(1)).map(|row| row.iter().map(|&w| i32::from(w)).sum()).collect();
-                let terms = Terms { bias: bias.unwrap_or_else(|| vec![0.0; s.out]), scales, sums };
+                let (width, bias) = (self.policy.width, bias.unwrap_or_else(|| vec![0.0; s.out]));
+                let (integers, scales) = match width {
+                    Width::Halves => wide_weights(&weight, s.out),
+                    Width::Bytes => {
+                        let (nearest, scales) = int8::quantize_channels(&weight, s.out);
+                        let fitted = self.policy.rounded(chain.head, chain.norm);
+                        let bytes = fitted.map_or(nearest, |bytes| s.padded(bytes.to_vec()));
+                        (bytes.into_iter().map(i16::from).collect(), scales)
+                    }
+                };
+                let sums =
+                    integers.chunks_exact((integers.len() / s.out).max(1)).map(|row| row.iter().map(|&w| i32::from(w)).sum()).collect();
+                let terms = Terms { bias, scales, sums };
                 if s.depthwise {
-                    NarrowWeights::Int8Depthwise { taps: int8::DepthwiseWeights::new(&bytes, s.out, s.kernel), terms }
+                    NarrowWeights::Int8Depthwise { taps: int8::DepthwiseWeights::new(width, &integers, s.out, s.kernel), terms }
                 } else {
-                    let conv = int8::ConvWeights::new(&bytes, s.out, s.stored, s.groups, s.kernel, s.dilation);
+                    let conv = int8::ConvWeights::new(width, &integers, s.out, s.stored, s.groups, s.kernel, s.dilation);
                     NarrowWeights::Int8 { conv, terms }
                 }
             }
@@ -177,10 +187,32 @@ impl Lowering {
             (Layer::F32 | Layer::Bf16, false) => {
                 NarrowWeights::Bf16 { conv: bf16::ConvWeights::new(&weight, s.out, s.stored, s.groups, s.kernel, s.dilation), bias }
             }
-        });
-        self.narrow.insert(key, done.clone());
-        done
+        };
+        self.keep(key, done)
     }
+
+    fn keep(&mut self, key: (usize, Option<usize>, bool), weights: NarrowWeights) -> Arc<NarrowWeights> {
+        self.narrow.entry(key).or_insert(Arc::new(weights)).clone()
+    }
+}
+
+/// Largest weight for 16-bit maps.
+const LARGEST_WEIGHT: f32 = 8191.0;
+
+/// Weights `[out, ..]` as 16-bit integers with a scale for each output: of as many bits as the sums of products have room for.
+fn wide_weights(weight: &[f32], out: usize) -> (Vec<i16>, Vec<f32>) {
+    let row = (weight.len() / out.max(1)).max(1);
+    let (mut integers, mut scales) = (Vec::with_capacity(weight.len()), Vec::with_capacity(out));
+    for row in weight.chunks_exact(row) {
+        let (largest, sum) = row.iter().fold((0.0f32, 0.0f32), |(m, s), w| (m.max(w.abs()), s + w.abs()));
+        // Rounding may add half a unit a weight: room for that is left.
+        let room = (MOST_WEIGHT - row.len() as i64 / 2).max(1) as f32;
+        let limit = (room * largest / sum.max(f32::MIN_POSITIVE)).min(LARGEST_WEIGHT);
+        let scale = if largest > 0.0 { largest / limit } else { 1.0 };
+        integers.extend(row.iter().map(|w| (w / scale).round_ties_even().clamp(-LARGEST_WEIGHT, LARGEST_WEIGHT) as i16));
+        scales.push(scale);
+    }
+    (integers, scales)
 }
 
 /// The shape of a layer as a convolution, and the vectors of an image that it reads where it is a linear layer.
@@ -197,5 +229,24 @@ pub(crate) fn product_shape(graph: &Graph, head: usize, stored: usize) -> (ConvS
             let rows = input[..input.len() - 1].iter().product();
             (ConvShape { batch: 0, input: [1; 2], channels: stored, output: [1; 2], window: one }, rows)
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn wide_weights_leave_room_for_their_sums() {
+        let weight: Vec<f32> = (0..3 * 4608).map(|i| if i < 4608 { 1.0 } else { ((i * 37) % 101) as f32 / 50.0 - 1.0 }).collect();
+        let (integers, scales) = wide_weights(&weight, 3);
+        for (row, integers) in integers.chunks_exact(4608).enumerate() {
+            let sum: i64 = integers.iter().map(|&w| i64::from(w).abs()).sum();
+            assert!(sum <= MOST_WEIGHT && sum > MOST_WEIGHT / 2, "{sum}");
+            assert!(
+                integers.iter().zip(&weight[row * 4608..]).all(|(&q, w)| (f32::from(q) * scales[row] - w).abs() <= 0.501 * scales[row])
+            );
+        }
+        assert_eq!(wide_weights(&[0.5, -1.0, 0.0, 0.0], 2), (vec![4096, -8191, 0, 0], vec![1.0 / 8191.0, 1.0]));
     }
 }

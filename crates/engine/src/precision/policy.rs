@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use graph::{Graph, RunError};
-use kernels::int8::Quant;
+use graph::{Graph, Op, RunError};
+use kernels::int8::{LIMIT, Quant, Width};
 
 use crate::plan::{is_chain_head, outline};
 use crate::precision::Precision;
@@ -16,6 +16,8 @@ pub(crate) enum Kind {
     F32,
     Bf16,
     U8(Quant),
+    /// 16-bit integers of a scale.
+    I16(f32),
 }
 
 impl Kind {
@@ -23,7 +25,17 @@ impl Kind {
         match self {
             Self::F32 => 4,
             Self::Bf16 => 2,
+            Self::I16(_) => 2,
             Self::U8(_) => 1,
+        }
+    }
+
+    /// Scale and zero point of integers.
+    pub fn quant(self) -> Option<Quant> {
+        match self {
+            Self::F32 | Self::Bf16 => None,
+            Self::U8(quant) => Some(quant),
+            Self::I16(scale) => Some(Quant { scale, zero: 0 }),
         }
     }
 }
@@ -41,9 +53,12 @@ pub(crate) enum Layer {
 pub(crate) struct Policy {
     layers: BTreeMap<usize, Layer>,
     quants: BTreeMap<usize, Quant>,
+    /// Of the integers of maps.
+    pub width: Width,
     factors: BTreeMap<usize, Arc<[f32]>>,
     /// With the norm that was folded into the layer when it was calibrated.
     corrections: BTreeMap<usize, (Option<usize>, Vec<f32>)>,
+    rounded: BTreeMap<usize, (Option<usize>, Vec<i8>)>,
 }
 
 impl Policy {
@@ -74,9 +89,11 @@ impl Policy {
             names.get(name.as_str()).copied().ok_or_else(|| RunError::Interpreter(cure()))
         };
         let norms: BTreeMap<usize, Option<usize>> = outline(graph).0.iter().map(|layer| (layer.head, layer.norm)).collect();
-        let mut policy = Self::default();
+        let mut policy = Self { width: quantization.activations.width(), ..Self::default() };
         for index in (0..graph.nodes.len()).filter(|&index| is_chain_head(graph, index)) {
-            policy.layers.insert(index, Layer::Int8);
+            // Few channels and many pixels: 16 bits gain nothing on f32 there.
+            let reads_image = matches!(graph.node(graph.nodes[index].inputs[0]).op, Op::Input { .. });
+            policy.layers.insert(index, if reads_image && policy.width == Width::Halves { Layer::F32 } else { Layer::Int8 });
         }
         for (name, kept) in &quantization.kept {
             policy.layers.insert(find(name)?, if *kept == Kept::Bf16 { Layer::Bf16 } else { Layer::F32 });
@@ -102,6 +119,16 @@ impl Policy {
             }
             policy.corrections.insert(node, (norms.get(&node).copied().flatten(), correction.clone()));
         }
+        for (name, bytes) in &quantization.rounded {
+            let node = find(name)?;
+            let count = graph.nodes[node].parameters.first().map(|p| p.shape.iter().product());
+            if count != Some(bytes.len()) {
+                let problem =
+                    format!("the quantization has {} weights of {name:?}, not {}; calibrate again", bytes.len(), count.unwrap_or(0));
+                return Err(RunError::Interpreter(problem));
+            }
+            policy.rounded.insert(node, (norms.get(&node).copied().flatten(), bytes.clone()));
+        }
         Ok(policy)
     }
 
@@ -110,9 +137,14 @@ impl Policy {
         self.layers.get(&head).copied().unwrap_or(Layer::F32)
     }
 
-    /// What the bytes of a node's value mean, where it is calibrated.
-    pub fn quant(&self, node: usize) -> Option<Quant> {
-        self.quants.get(&node).copied()
+    /// The integers of a node's value, where it is calibrated.
+    pub fn integers(&self, node: usize) -> Option<Kind> {
+        let quant = self.quants.get(&node).copied()?;
+        Some(match self.width {
+            Width::Bytes => Kind::U8(quant),
+            // The same range, the wider side of 0 deciding.
+            Width::Halves => Kind::I16(f32::from(quant.zero.max(255 - quant.zero)) * quant.scale / f32::from(LIMIT)),
+        })
     }
 
     /// What the bytes of each channel of a node's value are multiplied by beside the scale.
@@ -124,5 +156,10 @@ impl Policy {
     /// between the two).
     pub fn correction(&self, head: usize, norm: Option<usize>) -> Option<&[f32]> {
         self.corrections.get(&head).filter(|(folded, _)| *folded == norm).map(|(_, correction)| correction.as_slice())
+    }
+
+    /// The weights of the layer at node `head` with `norm` folded in, as bytes: as calibrated, where that norm was folded in then.
+    pub fn rounded(&self, head: usize, norm: Option<usize>) -> Option<&[i8]> {
+        self.rounded.get(&head).filter(|(folded, _)| *folded == norm).map(|(_, bytes)| bytes.as_slice())
     }
 }

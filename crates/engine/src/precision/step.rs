@@ -127,6 +127,11 @@ impl Narrow {
                     Kind::Bf16 => bf16::load_nchw(out.numbers_mut(size), external, *channels, *pixels, *stored),
                     Kind::U8(quant) => int8::load_nchw(out.numbers_mut(size), external, *channels, *pixels, *stored, *quant),
                     Kind::F32 => kernels::nchw_to_nhwc(out, external, *channels, *pixels),
+                    Kind::I16(scale) => {
+                        let mut bytes = Buffer::zeros(size);
+                        spread(&mut bytes, external, *channels, *pixels, *stored);
+                        int8::to_halves(out.numbers_mut(size), &bytes, *scale);
+                    }
                 }
             }
             Self::Convert { from, to, size, factors: None } => convert(*from, *to, size * batch, inputs[0], out),
@@ -137,7 +142,8 @@ impl Narrow {
                 match kind {
                     Kind::Bf16 => bf16::max_pool(out.numbers_mut(to), inputs[0].numbers(from), shape),
                     Kind::U8(_) => int8::max_pool(out.numbers_mut(to), inputs[0].numbers(from), shape),
-                    Kind::F32 => kernels::max_pool(out, inputs[0], shape),
+                    // Plans keep 16-bit integers between layers alone.
+                    Kind::F32 | Kind::I16(_) => kernels::max_pool(out, inputs[0], shape),
                 }
             }
             Self::AveragePool { shape, padding_end, count_padding, kind } => {
@@ -146,7 +152,7 @@ impl Narrow {
                 match kind {
                     Kind::Bf16 => bf16::average_pool(out.numbers_mut(to), inputs[0].numbers(from), shape, end, count),
                     Kind::U8(q) => int8::average_pool(out.numbers_mut(to), inputs[0].numbers(from), q.zero, shape, end, count),
-                    Kind::F32 => kernels::average_pool(out, inputs[0], shape, end, count),
+                    Kind::F32 | Kind::I16(_) => kernels::average_pool(out, inputs[0], shape, end, count),
                 }
             }
             Self::GlobalAverage { pixels, channels, kind } => {
@@ -154,7 +160,7 @@ impl Narrow {
                 match kind {
                     Kind::Bf16 => bf16::global_average(out, inputs[0].numbers(size), *pixels, *channels),
                     Kind::U8(quant) => int8::global_average(out, inputs[0].numbers(size), *pixels, *channels, *quant),
-                    Kind::F32 => kernels::global_average(out, inputs[0], *pixels, *channels),
+                    Kind::F32 | Kind::I16(_) => kernels::global_average(out, inputs[0], *pixels, *channels),
                 }
             }
             Self::Add { size, a, b, out: kind } => {
@@ -195,12 +201,12 @@ impl Product {
             NarrowWeights::Bf16 { conv, bias } => {
                 let residual = self.residual.map(|kind| match kind {
                     Kind::Bf16 => bf16::Residual::Bf16(inputs[1].numbers(to)),
-                    Kind::F32 | Kind::U8(_) => bf16::Residual::F32(inputs[1].numbers(to)),
+                    Kind::F32 | Kind::U8(_) | Kind::I16(_) => bf16::Residual::F32(inputs[1].numbers(to)),
                 });
                 let epilogue = bf16::Epilogue { bias: bias.as_deref(), residual, clamp: self.clamp };
                 let output = match self.output {
                     Kind::Bf16 => bf16::Output::Bf16(out.numbers_mut(to)),
-                    Kind::F32 | Kind::U8(_) => bf16::Output::F32(out.numbers_mut(to)),
+                    Kind::F32 | Kind::U8(_) | Kind::I16(_) => bf16::Output::F32(out.numbers_mut(to)),
                 };
                 bf16::conv2d(output, inputs[0].numbers(from), &shape, conv, &epilogue);
             }
@@ -208,42 +214,41 @@ impl Product {
                 bf16::depthwise(out.numbers_mut(to), inputs[0].numbers(from), &shape, taps, bias.as_deref(), self.clamp);
             }
             NarrowWeights::Int8 { conv, .. } => {
-                let epilogue = self.epilogue(inputs, to);
-                let output = match self.output {
-                    Kind::U8(_) => int8::Output::U8(out.numbers_mut(to)),
-                    Kind::F32 | Kind::Bf16 => int8::Output::F32(out.numbers_mut(to)),
-                };
-                int8::conv2d(output, inputs[0].numbers(from), self.zero(), &shape, conv, &epilogue);
+                int8::conv2d(self.integers_out(out, to), self.integers_in(inputs[0], from), &shape, conv, &self.epilogue(inputs, to));
             }
             NarrowWeights::Int8Depthwise { taps, .. } => {
-                let epilogue = self.epilogue(inputs, to);
-                int8::depthwise(out.numbers_mut(to), inputs[0].numbers(from), self.zero(), &shape, taps, &epilogue);
+                int8::depthwise(self.integers_out(out, to), self.integers_in(inputs[0], from), &shape, taps, &self.epilogue(inputs, to));
             }
         }
         match (self.then, self.output) {
             (None, _) => {}
             (Some(function), Kind::Bf16) => bf16::activate(out.numbers_mut(to), function),
-            (Some(function), Kind::F32 | Kind::U8(_)) => kernels::activate(out.numbers_mut(to), function),
+            (Some(function), Kind::F32 | Kind::U8(_) | Kind::I16(_)) => kernels::activate(out.numbers_mut(to), function),
         }
     }
 
-    /// The byte that stands for 0 in the input.
-    fn zero(&self) -> u8 {
+    fn integers_in<'a>(&self, input: &'a Buffer, size: usize) -> int8::Input<'a> {
         match self.input {
-            Kind::U8(quant) => quant.zero,
-            Kind::F32 | Kind::Bf16 => 0,
+            Kind::I16(_) => int8::Input::I16(input.numbers(size)),
+            Kind::U8(_) | Kind::F32 | Kind::Bf16 => int8::Input::U8(input.numbers(size), self.input.quant().unwrap_or_default().zero),
+        }
+    }
+
+    fn integers_out<'a>(&self, out: &'a mut Buffer, size: usize) -> int8::Output<'a> {
+        match self.output {
+            Kind::U8(_) => int8::Output::U8(out.numbers_mut(size)),
+            Kind::I16(_) => int8::Output::I16(out.numbers_mut(size)),
+            Kind::F32 | Kind::Bf16 => int8::Output::F32(out.numbers_mut(size)),
         }
     }
 
     fn epilogue<'a>(&'a self, inputs: &[&'a Buffer], size: usize) -> int8::Epilogue<'a> {
         let residual = self.residual.map(|kind| match kind {
             Kind::U8(quant) => int8::Residual::U8(inputs[1].numbers(size), quant),
+            Kind::I16(scale) => int8::Residual::I16(inputs[1].numbers(size), scale),
             Kind::F32 | Kind::Bf16 => int8::Residual::F32(inputs[1].numbers(size)),
         });
-        let output = match self.output {
-            Kind::U8(quant) => quant,
-            Kind::F32 | Kind::Bf16 => int8::Quant::default(),
-        };
+        let output = self.output.quant().unwrap_or_default();
         let clamp = self.clamp.unwrap_or(Clamp { low: f32::NEG_INFINITY, high: f32::INFINITY });
         int8::Epilogue { bias: &self.bias, scale: &self.scale, residual, output, low: clamp.low, high: clamp.high }
     }
@@ -264,8 +269,10 @@ fn convert(from: Kind, to: Kind, size: usize, input: &Buffer, out: &mut Buffer) 
         (Kind::Bf16, Kind::F32) => bf16::to_f32(out.numbers_mut(size), input.numbers(size)),
         (Kind::F32, Kind::U8(quant)) => int8::quantize(out.numbers_mut(size), input.numbers(size), quant),
         (Kind::U8(quant), Kind::F32) => int8::dequantize(out.numbers_mut(size), input.numbers(size), quant),
+        (Kind::F32, Kind::I16(scale)) => int8::to_halves(out.numbers_mut(size), input.numbers(size), scale),
+        (Kind::I16(scale), Kind::F32) => int8::from_halves(out.numbers_mut(size), input.numbers(size), scale),
         (Kind::F32, Kind::F32) | (Kind::Bf16, Kind::Bf16) => out.copy_from_slice(input),
-        (Kind::Bf16, Kind::U8(_)) | (Kind::U8(_), Kind::Bf16) | (Kind::U8(_), Kind::U8(_)) => {
+        (Kind::Bf16 | Kind::U8(_) | Kind::I16(_), Kind::Bf16 | Kind::U8(_) | Kind::I16(_)) => {
             let mut wide = Buffer::zeros(size);
             convert(from, Kind::F32, size, input, &mut wide);
             convert(Kind::F32, to, size, &wide, out);
@@ -275,15 +282,28 @@ fn convert(from: Kind, to: Kind, size: usize, input: &Buffer, out: &mut Buffer) 
 
 /// A conversion of a map whose channels have factors beside their scale.
 fn convert_by(from: Kind, to: Kind, size: usize, factors: &[f32], input: &Buffer, out: &mut Buffer) {
+    if let (Kind::F32, Kind::I16(scale)) = (from, to) {
+        let scales: Vec<f32> = factors.iter().map(|f| f * scale).collect();
+        return int8::to_halves_by_channel(out.numbers_mut(size), input.numbers(size), &scales);
+    }
     let mut wide = Buffer::zeros(size);
     convert(from, Kind::F32, size, input, &mut wide);
     for pixel in wide.chunks_exact_mut(factors.len()) {
         match to {
-            Kind::U8(_) => pixel.iter_mut().zip(factors).for_each(|(v, f)| *v /= f),
+            Kind::U8(_) | Kind::I16(_) => pixel.iter_mut().zip(factors).for_each(|(v, f)| *v /= f),
             Kind::F32 | Kind::Bf16 => pixel.iter_mut().zip(factors).for_each(|(v, f)| *v *= f),
         }
     }
     convert(Kind::F32, to, size, &wide, out);
+}
+
+/// `[N, C, H, W]` to `[N, H, W, stored]` in f32, zeros behind the channels.
+fn spread(out: &mut [f32], input: &[f32], channels: usize, pixels: usize, stored: usize) {
+    for (out, image) in out.chunks_exact_mut(pixels * stored).zip(input.chunks_exact(channels * pixels)) {
+        for (i, value) in image.iter().enumerate() {
+            out[i % pixels * stored + i / pixels] = *value;
+        }
+    }
 }
 
 /// Rows of bf16 inputs side by side.

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 
 use graph::{Graph, Op};
 use kernels::Clamp;
-use kernels::int8::Quant;
+use kernels::int8::Width;
 
 use crate::lower::{Lowering, conv_work, is_stem, window};
 use crate::plan::{Chain, Compiler, Draft, function};
@@ -92,7 +92,7 @@ impl<'b, 'a> Typed<'b, 'a> {
         let (channels, pixels) = (shape[0], shape[1..].iter().product::<usize>());
         let work = match kind {
             Kind::F32 => Work::Load { channels, pixels },
-            Kind::Bf16 | Kind::U8(_) => Work::Narrow(Box::new(Narrow::Load { channels, pixels, stored, kind })),
+            Kind::Bf16 | Kind::U8(_) | Kind::I16(_) => Work::Narrow(Box::new(Narrow::Load { channels, pixels, stored, kind })),
         };
         self.once(node, kind, stored, pixels * stored, work, Vec::new())
     }
@@ -114,20 +114,19 @@ impl<'b, 'a> Typed<'b, 'a> {
         self.kinds.get(&self.of(index)).copied()
     }
 
-    /// What the bytes of a value mean: as it is made, or as it is calibrated.
-    fn quant(&self, index: usize) -> Option<Quant> {
+    /// The integers of a value: as it is made, or as it is calibrated.
+    fn integers(&self, index: usize) -> Option<Kind> {
         let node = self.of(index);
-        match self.kinds.get(&node) {
-            Some(Kind::U8(quant)) => Some(*quant),
-            _ => self.lowering.policy.quant(node),
-        }
+        self.kinds.get(&node).copied().filter(|kind| kind.quant().is_some()).or_else(|| self.lowering.policy.integers(node))
     }
 
     /// Whether anything that reads `index` gains from narrow values.
     fn narrow_readers(&self, index: usize) -> bool {
         self.compiler.readers[index].iter().any(|&reader| match &self.graph().nodes[reader].op {
             Op::Conv2d(_) | Op::Linear(_) => self.lowering.policy.layer(reader) != Layer::F32,
-            Op::MaxPool2d(_) | Op::AvgPool2d(_) | Op::GlobalAvgPool | Op::Add | Op::Mul | Op::Concat | Op::Activation(_) => true,
+            Op::MaxPool2d(_) | Op::AvgPool2d(_) | Op::GlobalAvgPool | Op::Add | Op::Mul | Op::Concat | Op::Activation(_) => {
+                self.lowering.policy.width == Width::Bytes
+            }
             Op::Dropout { .. } | Op::DropPath { .. } | Op::Flatten => self.narrow_readers(reader),
             Op::Input { .. }
             | Op::BatchNorm(_)
@@ -186,7 +185,7 @@ impl<'b, 'a> Typed<'b, 'a> {
     fn product(&mut self, chain: &Chain, layer: Layer, input: Kind, output: Kind) {
         let (from, stored) = self.layer_input(chain, input);
         let residual = chain.residual.map(|other| match output {
-            Kind::U8(_) => self.quant(other).map_or(Kind::F32, Kind::U8),
+            Kind::U8(_) | Kind::I16(_) => self.integers(other).unwrap_or(Kind::F32),
             Kind::F32 | Kind::Bf16 => output,
         });
         let mut inputs = vec![from];
@@ -194,19 +193,16 @@ impl<'b, 'a> Typed<'b, 'a> {
             inputs.push(self.need(other, kind));
         }
         let root = self.of(self.graph().nodes[chain.head].inputs[0].0);
-        let read = self.lowering.policy.factors(root).filter(|_| matches!(input, Kind::U8(_)));
-        let written = self.lowering.policy.factors(chain.last).filter(|_| matches!(output, Kind::U8(_)));
+        let read = self.lowering.policy.factors(root).filter(|_| input.quant().is_some());
+        let written = self.lowering.policy.factors(chain.last).filter(|_| output.quant().is_some());
         let factors = Factors { read, written };
         // Bytes end where the range does, which lies within the bound of an activation.
         let end = |clamp: Clamp| if factors.written.is_some() { Clamp { high: f32::INFINITY, ..clamp } } else { clamp };
         let clamp = chain.clamp.map(end);
         let weights = self.lowering.narrow(self.graph(), chain, layer, stored, &factors);
         let (shape, rows) = product_shape(self.graph(), chain.head, stored);
-        let (bias, scale) = match (weights.terms(), input, output) {
-            (Some(terms), Kind::U8(input), Kind::U8(output)) => terms.of(input, Some(output)),
-            (Some(terms), Kind::U8(input), Kind::F32 | Kind::Bf16) => terms.of(input, None),
-            _ => Default::default(),
-        };
+        let terms = weights.terms().zip(input.quant());
+        let (bias, scale) = terms.map(|(terms, input)| terms.of(input, output.quant())).unwrap_or_default();
         let then = chain.then;
         let product = Product { shape, rows, weights, input, output, residual, clamp, then, bias, scale };
         self.narrow(Narrow::Product(product), inputs, chain.last, output);
@@ -225,14 +221,10 @@ impl<'b, 'a> Typed<'b, 'a> {
 
     /// False where calibration does not say what the bytes would mean.
     fn int8_chain(&mut self, chain: &Chain) -> bool {
-        let Some(input) = self.quant(self.graph().nodes[chain.head].inputs[0].0) else { return false };
-        let bytes = chain.then.is_none() && self.is_map(chain) && chain.residual.is_none_or(|other| self.quant(other).is_some());
-        let output =
-            self.lowering.policy.quant(chain.last).filter(|_| bytes && (self.is_depthwise(chain) || self.narrow_readers(chain.last)));
-        if self.is_depthwise(chain) && output.is_none() {
-            return false;
-        }
-        self.product(chain, Layer::Int8, Kind::U8(input), output.map_or(Kind::F32, Kind::U8));
+        let Some(input) = self.integers(self.graph().nodes[chain.head].inputs[0].0) else { return false };
+        let narrow = chain.then.is_none() && self.is_map(chain) && chain.residual.is_none_or(|other| self.integers(other).is_some());
+        let output = self.lowering.policy.integers(chain.last).filter(|_| narrow && self.narrow_readers(chain.last));
+        self.product(chain, Layer::Int8, input, output.unwrap_or(Kind::F32));
         true
     }
 
@@ -256,7 +248,7 @@ impl<'b, 'a> Typed<'b, 'a> {
     fn narrow_work(&self, index: usize, inputs: &[usize]) -> Option<(Narrow, Vec<Kind>, Kind)> {
         let graph = self.graph();
         let node = &graph.nodes[index];
-        let kind = self.native(*inputs.first()?).filter(|kind| *kind != Kind::F32)?;
+        let kind = self.native(*inputs.first()?).filter(|kind| !matches!(kind, Kind::F32 | Kind::I16(_)))?;
         let shape = graph.nodes[inputs[0]].shape.as_slice();
         if shape.len() != 3 {
             return None;
@@ -273,7 +265,7 @@ impl<'b, 'a> Typed<'b, 'a> {
             Op::GlobalAvgPool => (Narrow::GlobalAverage { pixels, channels, kind }, Kind::F32),
             Op::Add if bf16 => (Narrow::Add { size, a: kind, b: kind, out: kind }, kind),
             Op::Add => {
-                let kinds = [self.quant(inputs[0])?, self.quant(inputs[1])?, self.lowering.policy.quant(index)?].map(Kind::U8);
+                let kinds = [self.integers(inputs[0])?, self.integers(inputs[1])?, self.lowering.policy.integers(index)?];
                 return Some((Narrow::Add { size, a: kinds[0], b: kinds[1], out: kinds[2] }, kinds[..2].to_vec(), kinds[2]));
             }
             Op::Mul if bf16 && graph.nodes[inputs[1]].shape.len() == 3 => (Narrow::Multiply { size }, kind),

@@ -5,10 +5,11 @@ use std::collections::BTreeMap;
 use graph::{Graph, NodeId, Op, RunError, Tensor, Weights};
 use kernels::int8::{Quant, quantize_channels};
 
-use crate::plan::{groups_of_maps, outline};
+use crate::plan::{LayerOutline, groups_of_maps, outline};
 use crate::precision::Precision;
 use crate::quantize::ranges::Observed;
-use crate::quantize::{Agreement, Bounds, Kept, Method, Quantization, ValueScale};
+use crate::quantize::rounding::Inputs;
+use crate::quantize::{Activations, Agreement, Bounds, Kept, Method, Quantization, ValueScale};
 use crate::run::{Engine, EngineOptions};
 
 /// How [`calibrate`] works.
@@ -16,10 +17,14 @@ use crate::run::{Engine, EngineOptions};
 pub struct CalibrationOptions {
     /// How ranges are chosen; none tries all and keeps the one whose logits are closest.
     pub method: Option<Method>,
+    /// How wide maps between layers are; none takes bytes where the logits are then within the bounds, else 16 bits.
+    pub activations: Option<Activations>,
     /// Whether biases are corrected.
     pub correct_biases: bool,
     /// Whether channels of maps between layers get factors that even out their ranges.
     pub even_channels: bool,
+    /// Whether weights are rounded for the least change of what layers make of the images, not each to its nearest byte.
+    pub fit_weights: bool,
     /// The layer that reads the image stays wider.
     pub keep_first: bool,
     /// The layer that makes the logits stays wider.
@@ -38,8 +43,10 @@ impl Default for CalibrationOptions {
     fn default() -> Self {
         Self {
             method: None,
+            activations: None,
             correct_biases: true,
             even_channels: true,
+            fit_weights: true,
             keep_first: false,
             keep_last: false,
             kept: Kept::F32,
@@ -62,10 +69,11 @@ struct Calibration<'a> {
 
 /// Calibrates int8 on `images`, the values of preprocessed images `[C, H, W]` one after the other: some dozens that look like those to come.
 ///
-/// Ranges of activations are chosen as [`Method`] says; weights are symmetric with a scale for each output channel; the mean error that
-/// rounding the weights makes in each output channel is taken off the bias (Nagel et al., "Data-free quantization through weight
-/// equalization and bias correction", 2019, with measured means). While the logits are outside the bounds, the layers that hurt them most
-/// alone stay wider. Layers without an activation are then corrected once more, by what their outputs miss in the mean of these images.
+/// Ranges of activations are chosen as [`Method`] says; weights are symmetric with a scale for each output channel, and rounded so that the
+/// outputs of their layer on the images change least; the mean error that this makes in each output channel is taken off the bias (Nagel et
+/// al., "Data-free quantization through weight equalization and bias correction", 2019, with measured means), and biases of layers without
+/// an activation once more by what their outputs miss in the mean of these images. Where the logits are then outside the bounds, integers of
+/// 16 bits are tried, and after that the layers that hurt the logits most alone stay wider.
 ///
 /// # Errors
 /// No image, images of the wrong size, or what the engine says.
@@ -77,29 +85,18 @@ pub fn calibrate(graph: &Graph, weights: &Weights, images: &[f32], options: &Cal
     let mut engine = Engine::new(graph, weights, EngineOptions { threads: options.threads, precision: Precision::F32 })?;
     let reference = logits(&mut engine, images)?;
     let calibration = Calibration { graph, weights, images, options, reference };
-    let observed = calibration.observe(&mut engine)?;
-    let methods = match options.method {
-        Some(method) => vec![method],
-        None => vec![Method::MinMax, Method::Percentile, Method::Entropy],
-    };
-    let mut best: Option<(Quantization, Agreement)> = None;
-    for method in methods {
-        let quantization = calibration.quantization(method, &observed, &engine);
-        let agreement = calibration.agreement(&quantization)?;
-        if best.as_ref().is_none_or(|(_, least)| agreement.logit_error < least.logit_error) {
-            best = Some((quantization, agreement));
-        }
-    }
-    let Some((mut quantization, mut agreement)) = best else { return Ok(Quantization::default()) };
-    if options.correct_biases {
-        let refined = calibration.refined(quantization.clone(), &observed)?;
-        let found = calibration.agreement(&refined)?;
-        if found.logit_error < agreement.logit_error {
-            (quantization, agreement) = (refined, found);
+    let (mut quantization, mut agreement) = calibration.best(options.activations.unwrap_or_default(), &mut engine)?;
+    if options.activations.is_none() && !options.bounds.hold(&agreement) {
+        let wider = calibration.best(Activations::I16, &mut engine)?;
+        if wider.1.logit_error < agreement.logit_error {
+            (quantization, agreement) = wider;
         }
     }
     calibration.keep_worst(quantization, agreement)
 }
+
+/// Values by the nodes that make them, and what layers read by their heads.
+type Seen = (BTreeMap<usize, Observed>, BTreeMap<usize, Inputs>);
 
 /// The logits of images, some at a time.
 pub(crate) fn logits(engine: &mut Engine, images: &[f32]) -> Result<Vec<f32>, RunError> {
@@ -114,9 +111,11 @@ pub(crate) fn logits(engine: &mut Engine, images: &[f32]) -> Result<Vec<f32>, Ru
 }
 
 impl Calibration<'_> {
-    /// Every value of the plan over all images, one image at a time.
-    fn observe(&self, engine: &mut Engine) -> Result<BTreeMap<usize, Observed>, RunError> {
-        let (_, values) = outline(self.graph);
+    /// Every value of the plan over all images, one image at a time, and what layers (by their heads) read.
+    fn observe(&self, engine: &mut Engine, fine: bool) -> Result<Seen, RunError> {
+        let (layers, values) = outline(self.graph);
+        let fitted = || layers.iter().filter(|_| self.options.fit_weights && !fine);
+        let mut inputs: BTreeMap<usize, Inputs> = fitted().map(|l| (l.head, Inputs::new(self.graph, l.head))).collect();
         let channels = |node: usize| match self.graph.nodes[node].shape[..] {
             [c, _, _] => c,
             [.., last] => last,
@@ -128,28 +127,95 @@ impl Calibration<'_> {
         let size: usize = self.graph.input_shape().iter().product();
         let outputs: Vec<NodeId> = values.iter().map(|&v| NodeId(v)).collect();
         for pass in 0..2 {
-            if pass == 1 && self.options.even_channels {
+            if pass == 1 && self.options.even_channels && !fine {
                 for (node, factors) in evened(self.graph, &observed) {
                     observed.entry(node).and_modify(|seen| seen.divide(&factors));
                 }
             }
-            for image in self.images.chunks_exact(size) {
+            for (number, image) in self.images.chunks_exact(size).enumerate() {
                 let input = Tensor { shape: [&[1], self.graph.input_shape()].concat(), data: image.to_vec() };
-                for (tensor, value) in engine.run(&input, &outputs)?.iter().zip(&values) {
+                let tensors = engine.run(&input, &outputs)?;
+                for (tensor, value) in tensors.iter().zip(&values) {
                     let Some(seen) = observed.get_mut(value) else { continue };
                     if pass == 0 { seen.bound(&tensor.data) } else { seen.fill(&tensor.data) }
                 }
+                for layer in fitted().filter(|_| pass == 1) {
+                    let tensor = values.iter().position(|&v| v == layer.input).map(|at| &tensors[at]);
+                    if let (Some(tensor), Some(inputs)) = (tensor, inputs.get_mut(&layer.head)) {
+                        let factors = observed.get(&layer.input).and_then(Observed::factors);
+                        inputs.add(tensor, &self.graph.nodes[layer.head].shape, number, factors);
+                    }
+                }
             }
         }
-        Ok(observed)
+        Ok((observed, inputs))
+    }
+
+    /// A layer's weights with its norm and the factors of what it reads in them (those of what it writes change no rounding): what becomes
+    /// bytes, and the number of output channels and groups.
+    fn weights_of(&self, layer: &LayerOutline, seen: &Observed, engine: &Engine) -> (Vec<f32>, usize, usize) {
+        let (mut weight, _) = engine.folded(layer.head, layer.norm);
+        let (out, groups) = match &self.graph.nodes[layer.head].op {
+            Op::Conv2d(c) => (c.out_channels, c.groups),
+            _ => (self.graph.nodes[layer.head].shape.last().copied().unwrap_or(0), 1),
+        };
+        if let Some(factors) = seen.factors() {
+            let (row, count) = (weight.len() / out.max(1), factors.len() / groups.max(1));
+            let taps = (row / count.max(1)).max(1);
+            for (i, w) in weight.iter_mut().enumerate() {
+                *w *= factors[i / row * groups / out * count + i % row / taps];
+            }
+        }
+        (weight, out, groups)
+    }
+
+    /// The bytes of layers' weights, fitted to what they read.
+    fn rounded(&self, inputs: BTreeMap<usize, Inputs>, observed: &BTreeMap<usize, Observed>, engine: &Engine) -> BTreeMap<String, Vec<i8>> {
+        let (layers, _) = outline(self.graph);
+        let round = |(head, inputs): (usize, Inputs)| {
+            let layer = layers.iter().find(|layer| layer.head == head)?;
+            let (weight, out, _) = self.weights_of(layer, observed.get(&layer.input)?, engine);
+            Some((self.name(head), inputs.round(&weight, out)))
+        };
+        inputs.into_iter().filter_map(round).collect()
     }
 
     fn name(&self, node: usize) -> String {
         self.graph.nodes[node].name.clone()
     }
 
-    fn quantization(&self, method: Method, observed: &BTreeMap<usize, Observed>, engine: &Engine) -> Quantization {
-        let (layers, _) = outline(self.graph);
+    /// The method whose logits come closest, refined where that helps.
+    fn best(&self, activations: Activations, engine: &mut Engine) -> Result<(Quantization, Agreement), RunError> {
+        let fine = activations == Activations::I16;
+        let (observed, inputs) = self.observe(engine, fine)?;
+        if fine {
+            // Steps are so small that what a range cuts off is all that is lost; nothing is left to even out, to fit or to correct.
+            let method = self.options.method.unwrap_or(Method::MinMax);
+            let quantization = Quantization { activations, ..self.ranges(method, &observed) };
+            let agreement = self.agreement(&quantization)?;
+            return Ok((quantization, agreement));
+        }
+        let rounded = self.rounded(inputs, &observed, engine);
+        let mut best: Option<(Quantization, Agreement)> = None;
+        for method in self.options.method.map_or(vec![Method::MinMax, Method::Percentile, Method::Entropy], |method| vec![method]) {
+            let mut quantization = self.corrected(self.ranges(method, &observed), &observed, engine, &rounded);
+            let mut agreement = self.agreement(&quantization)?;
+            if self.options.correct_biases {
+                let refined = self.refined(quantization.clone(), &observed)?;
+                let found = self.agreement(&refined)?;
+                if found.logit_error < agreement.logit_error {
+                    (quantization, agreement) = (refined, found);
+                }
+            }
+            if best.as_ref().is_none_or(|(_, least)| agreement.logit_error < least.logit_error) {
+                best = Some((quantization, agreement));
+            }
+        }
+        best.ok_or_else(|| RunError::Interpreter("no method to calibrate by".into()))
+    }
+
+    /// What integers of values mean.
+    fn ranges(&self, method: Method, observed: &BTreeMap<usize, Observed>) -> Quantization {
         let mut made = Quantization { method, ..Quantization::default() };
         for (&node, seen) in observed {
             let (low, high) = seen.range(method);
@@ -159,29 +225,34 @@ impl Calibration<'_> {
                 made.factors.insert(self.name(node), factors.to_vec());
             }
         }
+        let (layers, _) = outline(self.graph);
         let ends = [(self.options.keep_first, layers.first()), (self.options.keep_last, layers.last())];
         for (_, layer) in ends.into_iter().filter(|(keep, _)| *keep) {
             made.kept.extend(layer.map(|layer| (self.name(layer.head), self.options.kept)));
         }
+        made
+    }
+
+    /// Bytes of weights and, unless they are to stay, biases without what these lose.
+    fn corrected(
+        &self,
+        mut made: Quantization,
+        observed: &BTreeMap<usize, Observed>,
+        engine: &Engine,
+        rounded: &BTreeMap<String, Vec<i8>>,
+    ) -> Quantization {
+        made.rounded = rounded.clone();
         if self.options.correct_biases {
-            for layer in &layers {
+            for layer in outline(self.graph).0 {
                 let Some(seen) = observed.get(&layer.input) else { continue };
-                let (mut weight, _) = engine.folded(layer.head, layer.norm);
-                let (out, groups) = match &self.graph.nodes[layer.head].op {
-                    Op::Conv2d(c) => (c.out_channels, c.groups),
-                    _ => (self.graph.nodes[layer.head].shape.last().copied().unwrap_or(0), 1),
-                };
-                // As the bytes will be: weights times the factors of what they read (those of what they write change no rounding).
+                let (weight, out, groups) = self.weights_of(&layer, seen, engine);
                 let mut means = seen.means();
                 if let Some(factors) = seen.factors() {
-                    let (row, count) = (weight.len() / out.max(1), factors.len() / groups.max(1));
-                    let taps = (row / count.max(1)).max(1);
-                    for (i, w) in weight.iter_mut().enumerate() {
-                        *w *= factors[i / row * groups / out * count + i % row / taps];
-                    }
                     means.iter_mut().zip(factors).for_each(|(m, &f)| *m /= f64::from(f));
                 }
-                made.corrections.insert(self.name(layer.head), correction(&weight, out, groups, &means));
+                let (nearest, scales) = quantize_channels(&weight, out);
+                let bytes = rounded.get(&self.name(layer.head)).unwrap_or(&nearest);
+                made.corrections.insert(self.name(layer.head), correction(&weight, bytes, &scales, groups, &means));
             }
         }
         made
@@ -279,12 +350,13 @@ fn evened(graph: &Graph, observed: &BTreeMap<usize, Observed>) -> Vec<(usize, Ve
 const LEAST_FACTOR: f32 = 0.02;
 
 /// What rounding the weights `[out, in / groups, ..]` takes from the mean of each output channel, its inputs having these means.
-fn correction(weight: &[f32], out: usize, groups: usize, means: &[f64]) -> Vec<f32> {
+fn correction(weight: &[f32], bytes: &[i8], scales: &[f32], groups: usize, means: &[f64]) -> Vec<f32> {
+    let out = scales.len();
     let (row, count) = (weight.len() / out.max(1), means.len() / groups.max(1));
     if row == 0 || count == 0 {
         return vec![0.0; out];
     }
-    let ((bytes, scales), taps) = (quantize_channels(weight, out), row / count);
+    let taps = row / count;
     let lost = |o: usize| -> f64 {
         let first = o * groups / out * count;
         let error = |k: usize| f64::from(weight[o * row + k]) - f64::from(bytes[o * row + k]) * f64::from(scales[o]);
@@ -301,10 +373,11 @@ mod tests {
     fn a_correction_is_what_rounding_loses() {
         // One scale of 1 / 127 a row: 0.004 becomes 0 or .00787.
         let weight = [1.0, 0.003, 1.0, 0.005];
-        let lost = correction(&weight, 2, 1, &[0.0, 10.0]);
+        let (bytes, scales) = quantize_channels(&weight, 2);
+        let lost = correction(&weight, &bytes, &scales, 1, &[0.0, 10.0]);
         assert!((lost[0] - 0.03).abs() < 1e-5 && (lost[1] - (0.05 - 10.0 / 127.0)).abs() < 1e-5, "{lost:?}");
         // Depthwise: each row reads a channel of its own.
-        let lost = correction(&weight, 2, 2, &[0.0, 10.0]);
+        let lost = correction(&weight, &bytes, &scales, 2, &[0.0, 10.0]);
         assert!(lost[0] == 0.0 && (lost[1] - (0.05 - 10.0 / 127.0)).abs() < 1e-5, "{lost:?}");
     }
 }

@@ -3,12 +3,14 @@
 mod calibrate;
 mod choose;
 mod ranges;
+mod rounding;
 
 pub use calibrate::{CalibrationOptions, calibrate};
 pub use choose::{Measured, choose};
 
 use std::collections::BTreeMap;
 
+use kernels::int8::Width;
 use serde::{Deserialize, Serialize};
 
 use crate::precision::Precision;
@@ -25,6 +27,54 @@ pub enum Method {
     /// The range whose bytes lose least information: least Kullback–Leibler divergence between the histogram and its quantised form
     /// (Migacz, "8-bit inference with TensorRT", 2017).
     Entropy,
+}
+
+impl Method {
+    const ALL: [(Self, &'static str); 3] = [(Self::MinMax, "minmax"), (Self::Percentile, "percentile"), (Self::Entropy, "entropy")];
+}
+
+impl std::fmt::Display for Method {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(Self::ALL.iter().find(|(method, _)| method == self).map_or("", |(_, name)| name))
+    }
+}
+
+impl std::str::FromStr for Method {
+    type Err = String;
+
+    fn from_str(name: &str) -> Result<Self, String> {
+        let found = Self::ALL.iter().find(|(_, known)| *known == name).map(|(method, _)| *method);
+        found.ok_or_else(|| format!("unknown method {name:?}; expected minmax, percentile or entropy"))
+    }
+}
+
+/// The integers of maps between layers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Activations {
+    /// 8 bits with a zero point.
+    #[default]
+    U8,
+    /// 12 bits and a sign, in 16-bit integers: half as fast in products, sixteen times as fine. Weights have as many bits as the sums of 32
+    /// bits leave room for, some 11 and a sign; the layer that reads the image stays in f32.
+    I16,
+}
+
+impl Activations {
+    /// `u8` or `i16`.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::U8 => "u8",
+            Self::I16 => "i16",
+        }
+    }
+
+    pub(crate) fn width(self) -> Width {
+        match self {
+            Self::U8 => Width::Bytes,
+            Self::I16 => Width::Halves,
+        }
+    }
 }
 
 /// What the bytes of a value mean: `scale * (q - zero_point)`.
@@ -112,6 +162,9 @@ pub struct Chosen {
 pub struct Quantization {
     /// How ranges were chosen.
     pub method: Method,
+    /// How wide maps are; their ranges are those that `values` give to bytes.
+    #[serde(default)]
+    pub activations: Activations,
     /// Scales of values, by the name of the node that makes them.
     pub values: BTreeMap<String, ValueScale>,
     /// Of maps that only layers read: what the bytes of each channel are multiplied by beside the scale, in `0..=1`; folded into the
@@ -120,6 +173,10 @@ pub struct Quantization {
     pub factors: BTreeMap<String, Vec<f32>>,
     /// Added to the bias of a layer, a number for each output channel, by the layer's name.
     pub corrections: BTreeMap<String, Vec<f32>>,
+    /// Weights of layers as bytes, norms and factors in them, where they are not the nearest ones; by the layer's name. In the model file
+    /// these are tensors of their own.
+    #[serde(skip)]
+    pub rounded: BTreeMap<String, Vec<i8>>,
     /// Layers that stay in wider numbers, by name.
     pub kept: BTreeMap<String, Kept>,
     /// Agreement with f32 on the calibration images.

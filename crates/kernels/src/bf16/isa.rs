@@ -78,13 +78,16 @@ impl Bf16 {
 impl Bf16 {
     /// A number as words hold it: where it is widened, in the upper half.
     pub fn bits(self, number: u16) -> u32 {
-        u32::from(number) << (8 * (self.word_bytes() - Self::BYTES))
+        u32::from(number) << (8 * (self.word_bytes() - self.bytes()))
     }
 }
 
 impl Family for Bf16 {
     type Finish = Finish;
-    const BYTES: usize = 2;
+
+    fn bytes(self) -> usize {
+        2
+    }
 
     fn word_bytes(self) -> usize {
         match self {

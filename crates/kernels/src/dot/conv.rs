@@ -71,7 +71,7 @@ where
     F::Finish: Sync,
 {
     let ConvShape { batch, input: [h, w], output: [oh, ow], .. } = *sizes.shape;
-    assert_eq!(sizes.input.len(), batch * h * w * sizes.shape.channels * F::BYTES, "input");
+    assert_eq!(sizes.input.len(), batch * h * w * sizes.shape.channels * packed.family.bytes(), "input");
     assert_eq!(packed.layout, sizes.geometry.layout, "packed for another convolution");
     let rows = batch * oh;
     if rows * ow == 0 || packed.n == 0 {
@@ -89,7 +89,7 @@ where
         let tasks = wanted.min(rows);
         (tasks, wanted.div_ceil(tasks).min(panels))
     };
-    let bands = (sizes.input.len() / F::BYTES * packed.family.word_bytes() / BAND).clamp(1, rows);
+    let bands = (sizes.input.len() / packed.family.bytes() * packed.family.word_bytes() / BAND).clamp(1, rows);
     let each = rows.div_ceil(row_tasks.clamp(bands, rows.max(bands)));
     let (row_tasks, wide) = (rows.div_ceil(each), panels.div_ceil(groups));
     let groups = panels.div_ceil(wide);
@@ -133,7 +133,7 @@ impl<F: Family> DotKernel<F::Finish> for Task<'_, F> {
         // Taken and put back, not borrowed in a closure: that would be a function without this one's instructions.
         let mut scratch = SCRATCH.take();
         let Scratch { values, rows, segments } = &mut scratch;
-        let gather = Gather { sizes: &self.sizes, values, bytes: F::BYTES, word: self.packed.family.word_bytes() };
+        let gather = Gather { sizes: &self.sizes, values, bytes: self.packed.family.bytes(), word: self.packed.family.word_bytes() };
         let copied = gather.run(self.rows.clone(), rows, segments);
         let a = if copied { values.as_ptr().cast() } else { self.sizes.input.as_ptr() };
         for index in self.panels.clone() {

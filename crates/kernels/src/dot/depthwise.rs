@@ -15,16 +15,37 @@ const SLICE: usize = 32;
 const BAND: usize = 40_000;
 
 /// A number of 8 or 16 bits.
-pub(crate) trait Narrow: Number + Into<u32> {}
+pub(crate) trait Narrow: Number {
+    /// Its bits, zeros above.
+    fn bits(self) -> u32;
+}
 
-impl Narrow for u8 {}
-impl Narrow for u16 {}
+impl Narrow for u8 {
+    #[inline(always)]
+    fn bits(self) -> u32 {
+        u32::from(self)
+    }
+}
+
+impl Narrow for u16 {
+    #[inline(always)]
+    fn bits(self) -> u32 {
+        u32::from(self)
+    }
+}
+
+impl Narrow for i16 {
+    #[inline(always)]
+    fn bits(self) -> u32 {
+        u32::from(self as u16)
+    }
+}
 
 /// Taps as words of a row of the window, in slices of channels: `[slices, KH * words of a row, SLICE]`, zeros where there is no tap or no
 /// channel.
 #[derive(Debug, Clone)]
 pub(crate) struct Taps<F> {
-    family: F,
+    pub family: F,
     kernel: [usize; 2],
     pub channels: usize,
     words: Buffer,
@@ -87,7 +108,7 @@ where
     let (c, [h, w], [oh, ow], window) = (shape.channels, shape.input, shape.output, &shape.window);
     assert_eq!(input.len(), shape.batch * h * w * c, "input");
     assert_eq!((taps.kernel, taps.channels), (window.kernel, c), "taps of another convolution");
-    assert_eq!(size_of::<T>(), F::BYTES, "numbers of another kind");
+    assert_eq!(size_of::<T>(), taps.family.bytes(), "numbers of another kind");
     if shape.batch * oh * ow * c == 0 {
         return;
     }
@@ -167,32 +188,43 @@ impl<F: Family, T: Narrow> Task<'_, F, T> {
     #[inline(always)]
     fn spread<const E: usize>(&self, band: &mut [u32]) {
         let (c, [h, w], window) = (self.shape.channels, self.shape.input, &self.shape.window);
-        let [top, left] = window.padding;
+        let top = window.padding[0];
         let bits = 32 / E;
         // Numbers that are widened have their bits at the upper end of the word.
         let low = bits - 8 * size_of::<T>();
-        let slides = E > 1 && self.row.grid == 1 && window.dilation[1] == 1;
+        let slides = E > 1 && low == 0 && self.row.grid == 1 && window.dilation[1] == 1;
         for (r, words) in band.chunks_exact_mut(self.row.count * SLICE).enumerate() {
             let y = (self.ys.start * window.stride[0] + r).checked_sub(top).filter(|&y| y < h);
             let source = y.map(|y| &self.image[y * w * c..(y + 1) * w * c]);
-            let mut last = [0u32; SLICE];
-            for (j, words) in words.chunks_exact_mut(SLICE).enumerate() {
-                let first = if slides && j > 0 { E - 1 } else { 0 };
-                let mut word = if first == 0 { [0; SLICE] } else { last.map(|word| word >> (bits % 32)) };
-                for e in first..E {
-                    let x = (j * self.row.grid + e * window.dilation[1]).checked_sub(left).filter(|&x| x < w);
-                    let numbers = match (source, x) {
-                        (Some(source), Some(x)) => self.pixel(&source[x * c..(x + 1) * c]),
-                        _ => [self.padding; SLICE],
-                    };
+            for j in 0..self.row.count {
+                let (before, word) = words.split_at_mut(j * SLICE);
+                let word = &mut word[..SLICE];
+                if slides && j > 0 {
+                    // The last word without its first number, and a new one behind.
+                    let (last, new) = (&before[(j - 1) * SLICE..], self.numbers(source, j * self.row.grid + E - 1));
                     for i in 0..SLICE {
-                        let number: u32 = numbers[i].into();
-                        word[i] |= number << (low + bits * e);
+                        word[i] = (last[i] >> (bits % 32)) | (new[i].bits() << (bits * (E - 1)));
+                    }
+                    continue;
+                }
+                word.fill(0);
+                for e in 0..E {
+                    let numbers = self.numbers(source, j * self.row.grid + e * window.dilation[1]);
+                    for i in 0..SLICE {
+                        word[i] |= numbers[i].bits() << (low + bits * e);
                     }
                 }
-                words.copy_from_slice(&word);
-                last = word;
             }
+        }
+    }
+
+    /// The slice's channels of a column (padding included) of an input row; none is a row of padding.
+    #[inline(always)]
+    fn numbers(&self, source: Option<&[T]>, column: usize) -> [T; SLICE] {
+        let (c, x) = (self.shape.channels, column.checked_sub(self.shape.window.padding[1]).filter(|&x| x < self.shape.input[1]));
+        match (source, x) {
+            (Some(source), Some(x)) => self.pixel(&source[x * c..(x + 1) * c]),
+            _ => [self.padding; SLICE],
         }
     }
 

@@ -11,8 +11,8 @@ pub(crate) trait DotKernel<F> {
 pub(crate) trait Family: Copy + Send + Sync + 'static {
     type Finish: Copy;
     /// Bytes of a value of the input.
-    const BYTES: usize;
-    /// Bytes of a value in a word: more than `BYTES` where inputs (bf16) are widened (to f32) on their way to the product.
+    fn bytes(self) -> usize;
+    /// Bytes of a value in a word: more than `bytes` where inputs (bf16) are widened (to f32) on their way to the product.
     fn word_bytes(self) -> usize;
     /// Vectors of this many sums.
     fn lanes(self) -> usize;

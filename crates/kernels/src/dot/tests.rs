@@ -7,7 +7,7 @@ use proptest::prelude::*;
 use crate::bf16::Bf16;
 use crate::bf16::{self, round, widen};
 use crate::gemm::Clamp;
-use crate::int8::{self, Int8, Quant};
+use crate::int8::{self, Int8, Integers, LIMIT, Quant, Width};
 use crate::tests::{naive_conv, shapes, values};
 use crate::{ConvShape, Window};
 
@@ -26,8 +26,28 @@ fn bytes(count: usize, seed: u64) -> Vec<u8> {
     values(count, seed).iter().map(|v| (v * 128.0 + 128.0) as u8).collect()
 }
 
-fn signed(count: usize, seed: u64) -> Vec<i8> {
-    values(count, seed).iter().map(|v| (v * 127.9) as i8).collect()
+fn signed(count: usize, seed: u64) -> Vec<i16> {
+    values(count, seed).iter().map(|v| (v * 127.9) as i16).collect()
+}
+
+fn sixteen(count: usize, seed: u64, largest: i16) -> Vec<i16> {
+    values(count, seed).iter().map(|v| (v * (f32::from(largest) + 0.9)) as i16).collect()
+}
+
+fn bytes_on(isa: Int8) -> Integers {
+    Integers { isa, width: Width::Bytes }
+}
+
+fn halves_on(isa: Int8) -> Integers {
+    Integers { isa, width: Width::Halves }
+}
+
+/// As [`requantized`], to 16 bits.
+fn requantized_half(sum: i64, scale: f32, residual: f32, output: f32, low: f32, high: f32) -> i16 {
+    let v = (sum as i32) as f32 * scale + residual;
+    let limit = f64::from(LIMIT);
+    let bound = |b: f32| f64::from((b / output).round_ties_even()).clamp(-limit, limit);
+    f64::from(v).clamp(bound(low), bound(high)).round_ties_even() as i16
 }
 
 fn assert_near(got: &[f32], want: &[f64], what: &str) {
@@ -108,12 +128,12 @@ proptest! {
         let scale: Vec<f32> = values(out, 6).iter().map(|v| 0.002 + 0.001 * v).collect();
         let (low, high) = (-1.0, 6.0);
         for isa in Int8::available() {
-            let weights = int8::ConvWeights::for_isa(isa, &weight, out, shape.channels, groups, k, shape.window.dilation);
+            let weights = int8::ConvWeights::for_family(bytes_on(isa), &weight, out, shape.channels, groups, k, shape.window.dilation);
             let mut epilogue = int8::Epilogue { bias: &bias, scale: &scale, residual: None, output, low, high };
             if f32_out {
                 epilogue.residual = residual.then_some(int8::Residual::F32(&extra_wide));
                 let mut got = vec![f32::NAN; sums.len()];
-                int8::conv2d(int8::Output::F32(&mut got), &input, zero, &shape, &weights, &epilogue);
+                int8::conv2d(int8::Output::F32(&mut got), int8::Input::U8(&input, zero), &shape, &weights, &epilogue);
                 for (i, &g) in got.iter().enumerate() {
                     let v = (sums[i] as i32 + own[i % out]) as f32 * scale[i % out];
                     let v = if residual { v + extra_wide[i] } else { v };
@@ -122,7 +142,7 @@ proptest! {
             } else {
                 epilogue.residual = residual.then_some(int8::Residual::U8(&extra, other));
                 let mut got = vec![0; sums.len()];
-                int8::conv2d(int8::Output::U8(&mut got), &input, zero, &shape, &weights, &epilogue);
+                int8::conv2d(int8::Output::U8(&mut got), int8::Input::U8(&input, zero), &shape, &weights, &epilogue);
                 for (i, &g) in got.iter().enumerate() {
                     let added = (f32::from(extra[i]) - 90.0) * (0.03 / 0.05);
                     let sum = sums[i] as i64 + i64::from(own[i % out]);
@@ -163,11 +183,80 @@ proptest! {
         let output = Quant { scale: 0.05, zero: 3 };
         let epilogue = int8::Epilogue { bias: &bias, scale: &scale, residual: None, output, low: 0.0, high: f32::INFINITY };
         for isa in Int8::available() {
-            let (mut got, packed) = (vec![0; sums.len()], int8::DepthwiseWeights::for_isa(isa, &weight, c, k));
-            int8::depthwise(&mut got, &input, zero, &shape, &packed, &epilogue);
+            let (mut got, packed) = (vec![0; sums.len()], int8::DepthwiseWeights::for_family(bytes_on(isa), &weight, c, k));
+            int8::depthwise(int8::Output::U8(&mut got), int8::Input::U8(&input, zero), &shape, &packed, &epilogue);
             for (i, &g) in got.iter().enumerate() {
                 let sum = sums[i] as i64 + i64::from(own[i % c]);
                 prop_assert_eq!(g, requantized(sum, scale[i % c], 0.0, output, 0.0, f32::INFINITY), "{:?}: value {}", isa, i);
+            }
+        }
+    }
+
+    #[test]
+    fn products_of_sixteen_bits_match_naive_ones(shape in shapes(), out in 1..70usize, groups in 1..4usize, residual: bool, f32_out: bool) {
+        let (shape, out) = (grouped(shape, groups), out.div_ceil(groups) * groups);
+        let (k, count) = (shape.window.kernel, shape.channels / groups);
+        let taps = k[0] * k[1];
+        let input = sixteen(shape.batch * shape.input[0] * shape.input[1] * shape.channels, 1, LIMIT);
+        let weight = signed(out * count * taps, 2);
+        let pixels = shape.batch * shape.output[0] * shape.output[1];
+        let (extra, extra_wide) = (sixteen(pixels * out, 4, LIMIT), values(pixels * out, 5));
+        let real: Vec<f32> = input.iter().map(|&q| f32::from(q)).collect();
+        let sums = naive_conv(&real, &shape, |tap, c, o| f32::from(weight[(o * count + c) * taps + tap]), out, groups);
+        let bias: Vec<i32> = values(out, 3).iter().map(|v| (v * 90_000.0) as i32).collect();
+        let scale: Vec<f32> = values(out, 6).iter().map(|v| 0.004 + 0.002 * v).collect();
+        let (output, other, low, high) = (0.002, 0.003, -1.0, 6.0);
+        for isa in Int8::available() {
+            let weights = int8::ConvWeights::for_family(halves_on(isa), &weight, out, shape.channels, groups, k, shape.window.dilation);
+            let quant = Quant { scale: output, zero: 0 };
+            let mut epilogue = int8::Epilogue { bias: &bias, scale: &scale, residual: None, output: quant, low, high };
+            if f32_out {
+                epilogue.residual = residual.then_some(int8::Residual::F32(&extra_wide));
+                let mut got = vec![f32::NAN; sums.len()];
+                int8::conv2d(int8::Output::F32(&mut got), int8::Input::I16(&input), &shape, &weights, &epilogue);
+                for (i, &g) in got.iter().enumerate() {
+                    let v = (sums[i] as i32 + bias[i % out]) as f32 * scale[i % out];
+                    let v = if residual { v + extra_wide[i] } else { v };
+                    prop_assert_eq!(g, v.clamp(low, high), "{:?}: value {}", isa, i);
+                }
+            } else {
+                epilogue.residual = residual.then_some(int8::Residual::I16(&extra, other));
+                let mut got = vec![0; sums.len()];
+                int8::conv2d(int8::Output::I16(&mut got), int8::Input::I16(&input), &shape, &weights, &epilogue);
+                for (i, &g) in got.iter().enumerate() {
+                    let added = if residual { f32::from(extra[i]) * (other / output) } else { 0.0 };
+                    let sum = sums[i] as i64 + i64::from(bias[i % out]);
+                    prop_assert_eq!(g, requantized_half(sum, scale[i % out], added, output, low, high), "{:?}: value {}", isa, i);
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn depthwise_convolutions_of_sixteen_bits_match_naive_ones(shape in shapes(), square in 0..3usize, stride in 1..4usize) {
+        let mut shape = shape;
+        if square > 0 {
+            let (k, window) = (1 + 2 * square, &mut shape.window);
+            *window = Window { kernel: [k; 2], stride: [stride; 2], dilation: [1; 2], padding: window.padding };
+            shape.input = [shape.input[0].max(k), shape.input[1].max(k)];
+            shape.output = std::array::from_fn(|i| (shape.input[i] + shape.window.padding[i] + 1 - k) / stride + 1);
+        }
+        let (k, c) = (shape.window.kernel, shape.channels);
+        let taps = k[0] * k[1];
+        let input = sixteen(shape.batch * shape.input[0] * shape.input[1] * c, 1, LIMIT);
+        let weight = sixteen(taps * c, 2, 8191);
+        let real: Vec<f32> = input.iter().map(|&q| f32::from(q)).collect();
+        let sums = naive_conv(&real, &shape, |tap, _, o| f32::from(weight[o * taps + tap]), c, c);
+        let bias: Vec<i32> = values(c, 3).iter().map(|v| (v * 1e6) as i32).collect();
+        let scale: Vec<f32> = values(c, 6).iter().map(|v| 1e-4 + 5e-5 * v).collect();
+        let quant = Quant { scale: 0.01, zero: 0 };
+        let epilogue = int8::Epilogue { bias: &bias, scale: &scale, residual: None, output: quant, low: 0.0, high: f32::INFINITY };
+        for isa in Int8::available() {
+            let (mut got, packed) = (vec![0; sums.len()], int8::DepthwiseWeights::for_family(halves_on(isa), &weight, c, k));
+            int8::depthwise(int8::Output::I16(&mut got), int8::Input::I16(&input), &shape, &packed, &epilogue);
+            for (i, &g) in got.iter().enumerate() {
+                let sum = sums[i] as i64 + i64::from(bias[i % c]);
+                prop_assert_eq!(g, requantized_half(sum, scale[i % c], 0.0, 0.01, 0.0, f32::INFINITY), "{:?}: value {}", isa, i);
             }
         }
     }
@@ -231,6 +320,19 @@ proptest! {
         int8::dequantize(&mut back, &q, quant);
         for i in 0..n {
             prop_assert_eq!(back[i], quant.value(q[i]));
+        }
+        let mut sixteen = vec![0; n];
+        int8::to_halves(&mut sixteen, &a, scale);
+        for i in 0..n {
+            prop_assert!((f64::from(sixteen[i]) - f64::from(a[i]) / f64::from(scale)).abs() < 0.5001);
+        }
+        let channels = if n.is_multiple_of(3) { 3 } else { 1 };
+        let (mut by, scales) = (vec![0; n], vec![scale; channels]);
+        int8::to_halves_by_channel(&mut by, &a, &scales);
+        prop_assert_eq!(&by, &sixteen);
+        int8::from_halves(&mut back, &sixteen, scale);
+        for i in 0..n {
+            prop_assert_eq!(back[i], f32::from(sixteen[i]) * scale);
         }
         let (qa, qb) = (bytes(n, 3), bytes(n, 4));
         let (ka, kb) = (Quant { scale: 0.5, zero: 10 }, Quant { scale: 0.3, zero: 200 });

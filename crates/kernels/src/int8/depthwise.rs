@@ -1,27 +1,31 @@
-//! int8 depthwise convolution.
+//! Depthwise convolution of integers.
 
 use crate::conv::ConvShape;
 use crate::dot::{self, Taps};
-use crate::int8::isa::Int8;
-use crate::int8::product::{Epilogue, Finish};
+use crate::int8::Width;
+use crate::int8::isa::Integers;
+use crate::int8::product::{Epilogue, Input, Output};
 
 /// Taps of a depthwise convolution.
 #[derive(Debug, Clone)]
-pub struct DepthwiseWeights(Taps<Int8>);
+pub struct DepthwiseWeights(Taps<Integers>);
 
 impl DepthwiseWeights {
-    /// Packs `weight` `[C, 1, KH, KW]`.
+    /// Packs `weight` `[C, 1, KH, KW]` for maps of a width; for bytes its values are those of `i8`.
     ///
     /// # Panics
     /// Where sizes disagree.
-    pub fn new(weight: &[i8], channels: usize, kernel: [usize; 2]) -> Self {
-        Self::for_isa(Int8::best(), weight, channels, kernel)
+    pub fn new(width: Width, weight: &[i16], channels: usize, kernel: [usize; 2]) -> Self {
+        Self::for_family(Integers::best(width), weight, channels, kernel)
     }
 
-    pub(crate) fn for_isa(isa: Int8, weight: &[i8], channels: usize, kernel: [usize; 2]) -> Self {
+    pub(crate) fn for_family(family: Integers, weight: &[i16], channels: usize, kernel: [usize; 2]) -> Self {
         let taps = kernel[0] * kernel[1];
         assert_eq!(weight.len(), channels * taps, "weights");
-        Self(Taps::new(isa, kernel, channels, |channel, tap| u32::from(weight[channel * taps + tap] as u8)))
+        Self(Taps::new(family, kernel, channels, |channel, tap| match family.width {
+            Width::Bytes => u32::from(weight[channel * taps + tap] as i8 as u8),
+            Width::Halves => u32::from(weight[channel * taps + tap] as u16),
+        }))
     }
 
     /// Channels.
@@ -30,29 +34,19 @@ impl DepthwiseWeights {
     }
 }
 
-/// A depthwise convolution of `input` `[N, H, W, C]`, bytes whose zero point (and so padding) is `zero`, into `output` `[N, OH, OW, C]`;
-/// no residual.
+/// A depthwise convolution of `input` `[N, H, W, C]` into `output` `[N, OH, OW, C]`.
 ///
 /// # Panics
-/// Where sizes disagree.
-pub fn depthwise(output: &mut [u8], input: &[u8], zero: u8, shape: &ConvShape, weights: &DepthwiseWeights, epilogue: &Epilogue) {
-    assert_eq!(output.len(), shape.batch * shape.output[0] * shape.output[1] * shape.channels, "output");
-    assert!(epilogue.bias.len() == shape.channels && epilogue.scale.len() == shape.channels, "one bias and scale a channel");
-    assert!(epilogue.residual.is_none(), "no residual");
-    let (low, high) = epilogue.output.bounds(epilogue.low, epilogue.high);
-    let finish = Finish {
-        bias: epilogue.bias.as_ptr(),
-        scale: epilogue.scale.as_ptr(),
-        residual: std::ptr::null(),
-        residual_scale: 0.0,
-        residual_zero: 0,
-        low,
-        high,
-        zero: i32::from(epilogue.output.zero),
-        out: output.as_mut_ptr(),
-        wide: false,
-        stride: shape.channels,
-    };
-    // SAFETY: output, bias and scale were checked above, and are borrowed until the end.
-    unsafe { dot::depthwise(input, shape, &weights.0, zero, &finish) };
+/// Where sizes disagree, weights are packed for maps of another width, or residual and output are of different kinds.
+pub fn depthwise(output: Output, input: Input, shape: &ConvShape, weights: &DepthwiseWeights, epilogue: &Epilogue) {
+    let length = shape.batch * shape.output[0] * shape.output[1] * shape.channels;
+    let finish = epilogue.finish(output, length, shape.channels);
+    assert_eq!(weights.0.family.width, input.width(), "weights for maps of another width");
+    // SAFETY: `finish` checked output, bias, scale and residual, which are borrowed until the end.
+    unsafe {
+        match input {
+            Input::U8(bytes, zero) => dot::depthwise(bytes, shape, &weights.0, zero, &finish),
+            Input::I16(halves) => dot::depthwise(halves, shape, &weights.0, 0, &finish),
+        }
+    }
 }

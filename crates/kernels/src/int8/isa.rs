@@ -5,8 +5,8 @@ use std::sync::OnceLock;
 #[cfg(target_arch = "x86_64")]
 use crate::dispatch::Isa;
 use crate::dot::{Dot, DotKernel, Family};
-use crate::int8::product::Finish;
-use crate::int8::requantize;
+use crate::int8::product::{Finish, Form};
+use crate::int8::{Width, nearest, requantize};
 
 #[cfg(target_arch = "aarch64")]
 use std::arch::aarch64::*;
@@ -71,43 +71,71 @@ impl Int8 {
     }
 }
 
-impl Family for Int8 {
+/// Integers of a product and its instruction set: words of four bytes, or of two 16-bit integers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Integers {
+    pub isa: Int8,
+    pub width: Width,
+}
+
+impl Integers {
+    pub fn best(width: Width) -> Self {
+        Self { isa: Int8::best(), width }
+    }
+}
+
+impl Family for Integers {
     type Finish = Finish;
-    const BYTES: usize = 1;
+
+    fn bytes(self) -> usize {
+        match self.width {
+            Width::Bytes => 1,
+            Width::Halves => 2,
+        }
+    }
 
     fn word_bytes(self) -> usize {
-        1
+        self.bytes()
     }
 
     fn lanes(self) -> usize {
-        match self {
-            Self::Portable => Portable::LANES,
+        match self.isa {
+            Int8::Portable => Portable::<false>::LANES,
             #[cfg(target_arch = "x86_64")]
-            Self::Avx2 | Self::AvxVnni => Avx2::LANES,
+            Int8::Avx2 | Int8::AvxVnni => Avx2::<false>::LANES,
             #[cfg(target_arch = "x86_64")]
-            Self::Avx512 => Avx512::LANES,
+            Int8::Avx512 => Avx512::<false>::LANES,
             #[cfg(target_arch = "aarch64")]
-            Self::Neon => Neon::LANES,
+            Int8::Neon => Neon::<false>::LANES,
         }
     }
 
     #[inline]
     fn run<K: DotKernel<Finish>>(self, kernel: K) -> K::Output {
-        match self {
-            Self::Portable => Portable.vectorize(kernel),
+        match (self.isa, self.width) {
+            (Int8::Portable, Width::Bytes) => Portable::<false>.vectorize(kernel),
+            (Int8::Portable, Width::Halves) => Portable::<true>.vectorize(kernel),
             #[cfg(target_arch = "x86_64")]
-            Self::Avx2 => Avx2(()).vectorize(kernel),
+            (Int8::Avx2, Width::Bytes) => Avx2::<false>(()).vectorize(kernel),
             #[cfg(target_arch = "x86_64")]
-            Self::AvxVnni => AvxVnni(()).vectorize(kernel),
+            (Int8::Avx2, Width::Halves) => Avx2::<true>(()).vectorize(kernel),
             #[cfg(target_arch = "x86_64")]
-            Self::Avx512 => Avx512(()).vectorize(kernel),
+            (Int8::AvxVnni, Width::Bytes) => AvxVnni::<false>(()).vectorize(kernel),
+            #[cfg(target_arch = "x86_64")]
+            (Int8::AvxVnni, Width::Halves) => AvxVnni::<true>(()).vectorize(kernel),
+            #[cfg(target_arch = "x86_64")]
+            (Int8::Avx512, Width::Bytes) => Avx512::<false>(()).vectorize(kernel),
+            #[cfg(target_arch = "x86_64")]
+            (Int8::Avx512, Width::Halves) => Avx512::<true>(()).vectorize(kernel),
             #[cfg(target_arch = "aarch64")]
-            Self::Neon => Neon(()).vectorize(kernel),
+            (Int8::Neon, Width::Bytes) => Neon::<false>(()).vectorize(kernel),
+            #[cfg(target_arch = "aarch64")]
+            (Int8::Neon, Width::Halves) => Neon::<true>(()).vectorize(kernel),
         }
     }
 }
 
-/// The definition of [`Dot::finish`] for bytes.
+/// The definition of [`Dot::finish`] for bytes, 16-bit integers and f32.
 ///
 /// # Safety
 /// As [`Dot::finish`], for `n` sums.
@@ -119,29 +147,38 @@ unsafe fn finish_plainly(sums: *const u32, f: &Finish, row: usize, column: usize
         unsafe {
             let sum = sums.cast::<i32>().add(i).read() + *f.bias.add(column + i);
             let mut v = sum as f32 * *f.scale.add(column + i);
-            if f.wide {
-                if !f.residual.is_null() {
-                    v += *f.residual.cast::<f32>().add(at);
+            match f.form {
+                Form::F32 => {
+                    if !f.residual.is_null() {
+                        v += *f.residual.cast::<f32>().add(at);
+                    }
+                    v = if f.low > v { f.low } else { v };
+                    v = if f.high < v { f.high } else { v };
+                    *f.out.cast::<f32>().add(at) = v;
                 }
-                v = if f.low > v { f.low } else { v };
-                v = if f.high < v { f.high } else { v };
-                *f.out.cast::<f32>().add(at) = v;
-            } else {
-                if !f.residual.is_null() {
-                    v += (i32::from(*f.residual.add(at)) - f.residual_zero) as f32 * f.residual_scale;
+                Form::Bytes => {
+                    if !f.residual.is_null() {
+                        v += (i32::from(*f.residual.add(at)) - f.residual_zero) as f32 * f.residual_scale;
+                    }
+                    *f.out.add(at) = requantize(v, f.low, f.high, f.zero);
                 }
-                *f.out.add(at) = requantize(v, f.low, f.high, f.zero);
+                Form::Halves => {
+                    if !f.residual.is_null() {
+                        v += f32::from(*f.residual.cast::<i16>().add(at)) * f.residual_scale;
+                    }
+                    *f.out.cast::<i16>().add(at) = nearest(v, f.low, f.high) as i16;
+                }
             }
         }
     }
 }
 
-/// Plain integers.
+/// Plain integers: of 16 bits where `HALVES`, as in all of these.
 #[derive(Clone, Copy)]
-pub(crate) struct Portable;
+pub(crate) struct Portable<const HALVES: bool>;
 
 // SAFETY: needs no instructions beyond the target's baseline.
-unsafe impl Dot for Portable {
+unsafe impl<const HALVES: bool> Dot for Portable<HALVES> {
     type Acc = [i32; 4];
     type Words = [[i8; 4]; 4];
     type Word = [[u8; 4]; 4];
@@ -173,6 +210,11 @@ unsafe impl Dot for Portable {
     }
     #[inline(always)]
     fn dot(self, sums: Self::Acc, a: Self::Word, b: Self::Words) -> Self::Acc {
+        if HALVES {
+            let half = |word: [u8; 4], e: usize| i32::from(i16::from_le_bytes([word[2 * e], word[2 * e + 1]]));
+            let product = |i: usize, e| half(a[i], e) * half(b[i].map(|b| b as u8), e);
+            return std::array::from_fn(|i| sums[i] + product(i, 0) + product(i, 1));
+        }
         std::array::from_fn(|i| sums[i] + (0..4).map(|e| i32::from(a[i][e]) * i32::from(b[i][e])).sum::<i32>())
     }
     #[inline(always)]
@@ -188,16 +230,19 @@ unsafe impl Dot for Portable {
 }
 
 #[cfg(target_arch = "x86_64")]
+type Dot256 = fn(__m256i, __m256i, __m256i) -> __m256i;
+
+#[cfg(target_arch = "x86_64")]
 macro_rules! eight_lanes {
-    ($name:ident, $features:literal, $dot:expr) => {
+    ($name:ident, $features:literal, $dot:expr, $halves:expr) => {
         /// Eight lanes.
         #[derive(Clone, Copy)]
-        pub(crate) struct $name(());
+        pub(crate) struct $name<const HALVES: bool>(());
 
         // SAFETY: made by `Int8::run` only, from a value that was detected. The same token is the reason why each intrinsic below may run;
         // loads and stores touch what the caller promises.
         #[allow(clippy::undocumented_unsafe_blocks)]
-        unsafe impl Dot for $name {
+        unsafe impl<const HALVES: bool> Dot for $name<HALVES> {
             type Acc = __m256i;
             type Words = __m256i;
             type Word = __m256i;
@@ -208,7 +253,7 @@ macro_rules! eight_lanes {
             fn vectorize<K: DotKernel<Finish>>(self, kernel: K) -> K::Output {
                 #[target_feature(enable = $features)]
                 #[inline(never)]
-                fn with_features<K: DotKernel<Finish>>(d: $name, kernel: K) -> K::Output {
+                fn with_features<const HALVES: bool, K: DotKernel<Finish>>(d: $name<HALVES>, kernel: K) -> K::Output {
                     kernel.run(d)
                 }
                 unsafe { with_features(self, kernel) }
@@ -231,8 +276,8 @@ macro_rules! eight_lanes {
             }
             #[inline(always)]
             fn dot(self, sums: Self::Acc, a: Self::Word, b: Self::Words) -> Self::Acc {
-                let dot: fn(__m256i, __m256i, __m256i) -> __m256i = $dot;
-                dot(sums, a, b)
+                let (dot, halves): (Dot256, Dot256) = ($dot, $halves);
+                if HALVES { halves(sums, a, b) } else { dot(sums, a, b) }
             }
             #[inline(always)]
             unsafe fn store(self, p: *mut u32, sums: Self::Acc) {
@@ -267,20 +312,34 @@ fn dot_vnni(sums: __m256i, a: __m256i, b: __m256i) -> __m256i {
 }
 
 #[cfg(target_arch = "x86_64")]
-eight_lanes!(Avx2, "avx2,fma", |sums, a, b| dot_widened(sums, a, b));
+#[inline(always)]
+fn halves_added(sums: __m256i, a: __m256i, b: __m256i) -> __m256i {
+    // SAFETY: reached through an `Avx2` token only.
+    unsafe { _mm256_add_epi32(sums, _mm256_madd_epi16(a, b)) }
+}
+
 #[cfg(target_arch = "x86_64")]
-eight_lanes!(AvxVnni, "avxvnni,avx2,fma", |sums, a, b| dot_vnni(sums, a, b));
+#[inline(always)]
+fn halves_vnni(sums: __m256i, a: __m256i, b: __m256i) -> __m256i {
+    // SAFETY: reached through an `AvxVnni` token only.
+    unsafe { _mm256_dpwssd_avx_epi32(sums, a, b) }
+}
+
+#[cfg(target_arch = "x86_64")]
+eight_lanes!(Avx2, "avx2,fma", |sums, a, b| dot_widened(sums, a, b), |sums, a, b| halves_added(sums, a, b));
+#[cfg(target_arch = "x86_64")]
+eight_lanes!(AvxVnni, "avxvnni,avx2,fma", |sums, a, b| dot_vnni(sums, a, b), |sums, a, b| halves_vnni(sums, a, b));
 
 /// AVX-512 VNNI: sixteen lanes.
 #[cfg(target_arch = "x86_64")]
 #[derive(Clone, Copy)]
-pub(crate) struct Avx512(());
+pub(crate) struct Avx512<const HALVES: bool>(());
 
 // SAFETY: made by `Int8::run` only, from a value that was detected. The same token is the reason why each intrinsic below may run; loads and
 // stores touch what the caller promises.
 #[cfg(target_arch = "x86_64")]
 #[allow(clippy::undocumented_unsafe_blocks)]
-unsafe impl Dot for Avx512 {
+unsafe impl<const HALVES: bool> Dot for Avx512<HALVES> {
     type Acc = __m512i;
     type Words = __m512i;
     type Word = __m512i;
@@ -291,7 +350,7 @@ unsafe impl Dot for Avx512 {
     fn vectorize<K: DotKernel<Finish>>(self, kernel: K) -> K::Output {
         #[target_feature(enable = "avx512vnni,avx512bw,avx512vl,avx512dq,avx512f,avx2,fma")]
         #[inline(never)]
-        fn with_features<K: DotKernel<Finish>>(d: Avx512, kernel: K) -> K::Output {
+        fn with_features<const HALVES: bool, K: DotKernel<Finish>>(d: Avx512<HALVES>, kernel: K) -> K::Output {
             kernel.run(d)
         }
         unsafe { with_features(self, kernel) }
@@ -314,7 +373,7 @@ unsafe impl Dot for Avx512 {
     }
     #[inline(always)]
     fn dot(self, sums: Self::Acc, a: Self::Word, b: Self::Words) -> Self::Acc {
-        unsafe { _mm512_dpbusd_epi32(sums, a, b) }
+        unsafe { if HALVES { _mm512_dpwssd_epi32(sums, a, b) } else { _mm512_dpbusd_epi32(sums, a, b) } }
     }
     #[inline(always)]
     unsafe fn store(self, p: *mut u32, sums: Self::Acc) {
@@ -328,21 +387,34 @@ unsafe impl Dot for Avx512 {
             let sum = _mm512_add_epi32(_mm512_loadu_si512(sums.cast()), _mm512_maskz_loadu_epi32(mask, f.bias.add(column)));
             let mut v = _mm512_mul_ps(_mm512_cvtepi32_ps(sum), _mm512_maskz_loadu_ps(mask, f.scale.add(column)));
             let (low, high) = (_mm512_set1_ps(f.low), _mm512_set1_ps(f.high));
-            if f.wide {
-                if !f.residual.is_null() {
-                    v = _mm512_add_ps(v, _mm512_maskz_loadu_ps(mask, f.residual.cast::<f32>().add(at)));
+            match f.form {
+                Form::F32 => {
+                    if !f.residual.is_null() {
+                        v = _mm512_add_ps(v, _mm512_maskz_loadu_ps(mask, f.residual.cast::<f32>().add(at)));
+                    }
+                    v = _mm512_min_ps(high, _mm512_max_ps(low, v));
+                    _mm512_mask_storeu_ps(f.out.cast::<f32>().add(at), mask, v);
                 }
-                v = _mm512_min_ps(high, _mm512_max_ps(low, v));
-                return _mm512_mask_storeu_ps(f.out.cast::<f32>().add(at), mask, v);
+                Form::Bytes => {
+                    if !f.residual.is_null() {
+                        let bytes = _mm512_cvtepu8_epi32(_mm_maskz_loadu_epi8(mask, f.residual.add(at).cast()));
+                        let values = _mm512_cvtepi32_ps(_mm512_sub_epi32(bytes, _mm512_set1_epi32(f.residual_zero)));
+                        v = _mm512_add_ps(v, _mm512_mul_ps(values, _mm512_set1_ps(f.residual_scale)));
+                    }
+                    v = _mm512_min_ps(high, _mm512_max_ps(low, v));
+                    let q = _mm512_add_epi32(_mm512_cvtps_epi32(v), _mm512_set1_epi32(f.zero));
+                    _mm_mask_storeu_epi8(f.out.add(at).cast(), mask, _mm512_cvtepi32_epi8(q));
+                }
+                Form::Halves => {
+                    if !f.residual.is_null() {
+                        let halves = _mm256_maskz_loadu_epi16(mask, f.residual.cast::<i16>().add(at));
+                        let values = _mm512_cvtepi32_ps(_mm512_cvtepi16_epi32(halves));
+                        v = _mm512_add_ps(v, _mm512_mul_ps(values, _mm512_set1_ps(f.residual_scale)));
+                    }
+                    v = _mm512_min_ps(high, _mm512_max_ps(low, v));
+                    _mm256_mask_storeu_epi16(f.out.cast::<i16>().add(at), mask, _mm512_cvtepi32_epi16(_mm512_cvtps_epi32(v)));
+                }
             }
-            if !f.residual.is_null() {
-                let bytes = _mm512_cvtepu8_epi32(_mm_maskz_loadu_epi8(mask, f.residual.add(at).cast()));
-                let values = _mm512_cvtepi32_ps(_mm512_sub_epi32(bytes, _mm512_set1_epi32(f.residual_zero)));
-                v = _mm512_add_ps(v, _mm512_mul_ps(values, _mm512_set1_ps(f.residual_scale)));
-            }
-            v = _mm512_min_ps(high, _mm512_max_ps(low, v));
-            let q = _mm512_add_epi32(_mm512_cvtps_epi32(v), _mm512_set1_epi32(f.zero));
-            _mm_mask_storeu_epi8(f.out.add(at).cast(), mask, _mm512_cvtepi32_epi8(q));
         }
     }
 }
@@ -350,12 +422,12 @@ unsafe impl Dot for Avx512 {
 /// NEON: four lanes. Products of a byte and a signed byte fit 16 bits.
 #[cfg(target_arch = "aarch64")]
 #[derive(Clone, Copy)]
-pub(crate) struct Neon(());
+pub(crate) struct Neon<const HALVES: bool>(());
 
 // SAFETY: NEON is part of every aarch64 processor that Rust's targets name; loads and stores touch what the caller promises.
 #[cfg(target_arch = "aarch64")]
 #[allow(clippy::undocumented_unsafe_blocks)]
-unsafe impl Dot for Neon {
+unsafe impl<const HALVES: bool> Dot for Neon<HALVES> {
     type Acc = int32x4_t;
     type Words = int8x16_t;
     type Word = uint8x16_t;
@@ -385,6 +457,11 @@ unsafe impl Dot for Neon {
     #[inline(always)]
     fn dot(self, sums: Self::Acc, a: Self::Word, b: Self::Words) -> Self::Acc {
         unsafe {
+            if HALVES {
+                let (a, b) = (vreinterpretq_s16_u8(a), vreinterpretq_s16_s8(b));
+                let (low, high) = (vmull_s16(vget_low_s16(a), vget_low_s16(b)), vmull_high_s16(a, b));
+                return vaddq_s32(sums, vpaddq_s32(low, high));
+            }
             let low = vmulq_s16(vreinterpretq_s16_u16(vmovl_u8(vget_low_u8(a))), vmovl_s8(vget_low_s8(b)));
             let high = vmulq_s16(vreinterpretq_s16_u16(vmovl_u8(vget_high_u8(a))), vmovl_s8(vget_high_s8(b)));
             vaddq_s32(sums, vpaddq_s32(vpaddlq_s16(low), vpaddlq_s16(high)))

@@ -1,6 +1,6 @@
 //! Conversions, sums and pooling of byte maps, NHWC.
 
-use crate::int8::requantize;
+use crate::int8::{LIMIT, nearest, requantize};
 use crate::pool::PoolShape;
 use crate::threads::each_chunk;
 use crate::vectorize::{Loops, vectorized};
@@ -35,6 +35,13 @@ impl Quant {
     #[inline(always)]
     pub fn value(self, q: u8) -> f32 {
         (i32::from(q) - i32::from(self.zero)) as f32 * self.scale
+    }
+
+    /// Bounds in real units as bounds of 16-bit values.
+    pub(crate) fn half_bounds(self, low: f32, high: f32) -> (f32, f32) {
+        let limit = f32::from(LIMIT);
+        let half = |v: f32| (v / self.scale).round_ties_even().clamp(-limit, limit);
+        (half(low), half(high))
     }
 
     /// Bounds in real units as bounds of bytes less the zero point.
@@ -76,6 +83,60 @@ pub fn dequantize(output: &mut [f32], input: &[u8], quant: Quant) {
     }
     assert_eq!(output.len(), input.len(), "equal lengths");
     each_chunk(output, CHUNK, |i, o| vectorized(Each(o, &input[i * CHUNK..i * CHUNK + o.len()], quant)));
+}
+
+/// The 16-bit integer nearest to each value, within [`LIMIT`](crate::int8::LIMIT).
+///
+/// # Panics
+/// Where lengths differ.
+pub fn to_halves(output: &mut [i16], input: &[f32], scale: f32) {
+    struct Each<'a>(&'a mut [i16], &'a [f32], f32);
+    impl Loops for Each<'_> {
+        #[inline(always)]
+        fn run(self) {
+            let limit = f32::from(LIMIT);
+            self.0.iter_mut().zip(self.1).for_each(|(o, &x)| *o = nearest(x * self.2, -limit, limit) as i16);
+        }
+    }
+    assert_eq!(output.len(), input.len(), "equal lengths");
+    each_chunk(output, CHUNK, |i, o| vectorized(Each(o, &input[i * CHUNK..i * CHUNK + o.len()], 1.0 / scale)));
+}
+
+/// As [`to_halves`] of a map `[.., C]` whose channels have a scale each.
+///
+/// # Panics
+/// Where lengths differ, or are no multiple of the scales'.
+pub fn to_halves_by_channel(output: &mut [i16], input: &[f32], scales: &[f32]) {
+    struct Each<'a>(&'a mut [i16], &'a [f32], &'a [f32]);
+    impl Loops for Each<'_> {
+        #[inline(always)]
+        fn run(self) {
+            let (limit, inverse) = (f32::from(LIMIT), self.2);
+            for (out, pixel) in self.0.chunks_exact_mut(inverse.len()).zip(self.1.chunks_exact(inverse.len())) {
+                out.iter_mut().zip(pixel).zip(inverse).for_each(|((o, &x), &by)| *o = nearest(x * by, -limit, limit) as i16);
+            }
+        }
+    }
+    let channels = scales.len().max(1);
+    assert!(output.len() == input.len() && output.len().is_multiple_of(channels), "equal lengths, whole pixels");
+    let (inverse, part): (Vec<f32>, usize) = (scales.iter().map(|s| 1.0 / s).collect(), (CHUNK / channels).max(1) * channels);
+    each_chunk(output, part, |i, o| vectorized(Each(o, &input[i * part..i * part + o.len()], &inverse)));
+}
+
+/// The value of each 16-bit integer.
+///
+/// # Panics
+/// Where lengths differ.
+pub fn from_halves(output: &mut [f32], input: &[i16], scale: f32) {
+    struct Each<'a>(&'a mut [f32], &'a [i16], f32);
+    impl Loops for Each<'_> {
+        #[inline(always)]
+        fn run(self) {
+            self.0.iter_mut().zip(self.1).for_each(|(o, &q)| *o = f32::from(q) * self.2);
+        }
+    }
+    assert_eq!(output.len(), input.len(), "equal lengths");
+    each_chunk(output, CHUNK, |i, o| vectorized(Each(o, &input[i * CHUNK..i * CHUNK + o.len()], scale)));
 }
 
 /// `[N, C, H, W]` in f32 to bytes `[N, H, W, stored]`, `stored >= channels`; further channels have the zero point.

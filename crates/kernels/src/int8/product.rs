@@ -2,14 +2,26 @@
 
 use crate::conv::ConvShape;
 use crate::dot::{Family, Geometry, PackedWords, Sizes, convolve};
-use crate::int8::isa::Int8;
+use crate::int8::Width;
+use crate::int8::isa::Integers;
 use crate::int8::maps::Quant;
+
+/// What is read.
+#[derive(Debug, Clone, Copy)]
+pub enum Input<'a> {
+    /// Bytes, and the one that stands for 0 (and so for padding).
+    U8(&'a [u8], u8),
+    /// 16-bit integers within [`LIMIT`](crate::int8::LIMIT).
+    I16(&'a [i16]),
+}
 
 /// Where results go, and in which form.
 #[derive(Debug)]
 pub enum Output<'a> {
     /// Bytes of the output's scale: [`Epilogue::scale`] is the product's scale over the output's.
     U8(&'a mut [u8]),
+    /// 16-bit integers of the output's scale, likewise; its zero point is unused.
+    I16(&'a mut [i16]),
     /// As f32: [`Epilogue::scale`] is the product's scale.
     F32(&'a mut [f32]),
 }
@@ -19,6 +31,8 @@ pub enum Output<'a> {
 pub enum Residual<'a> {
     /// Bytes of another scale: where the output is bytes.
     U8(&'a [u8], Quant),
+    /// 16-bit integers of this scale: where the output is such.
+    I16(&'a [i16], f32),
     /// f32: where the output is f32.
     F32(&'a [f32]),
 }
@@ -32,7 +46,7 @@ pub struct Epilogue<'a> {
     pub scale: &'a [f32],
     /// Of the result's shape.
     pub residual: Option<Residual<'a>>,
-    /// Scale and zero point of bytes written (unused for f32).
+    /// Scale and zero point of what is written (unused for f32).
     pub output: Quant,
     /// Bounds of the result, in real units: the activation.
     pub low: f32,
@@ -40,12 +54,20 @@ pub struct Epilogue<'a> {
     pub high: f32,
 }
 
+/// Numbers of a result.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Form {
+    Bytes,
+    Halves,
+    F32,
+}
+
 /// [`Epilogue`] and the result, by pointers: row `r`, column `c` is at `r * stride + c`.
 #[derive(Clone, Copy)]
 pub(crate) struct Finish {
     pub bias: *const i32,
     pub scale: *const f32,
-    /// Bytes, or f32 where `wide`; or null.
+    /// In the results' form; or null.
     pub residual: *const u8,
     pub residual_scale: f32,
     pub residual_zero: i32,
@@ -54,8 +76,8 @@ pub(crate) struct Finish {
     pub high: f32,
     pub zero: i32,
     pub out: *mut u8,
-    /// Results are f32.
-    pub wide: bool,
+    /// What results and residual are.
+    pub form: Form,
     pub stride: usize,
 }
 
@@ -81,7 +103,7 @@ pub fn quantize_channels(weight: &[f32], out: usize) -> (Vec<i8>, Vec<f32>) {
 /// Weights of a convolution, packed: one operand a group.
 #[derive(Debug, Clone)]
 pub struct ConvWeights {
-    groups: Vec<PackedWords<Int8>>,
+    groups: Vec<PackedWords<Integers>>,
     geometry: Geometry,
     kernel: [usize; 2],
     dilation: [usize; 2],
@@ -89,17 +111,17 @@ pub struct ConvWeights {
 }
 
 impl ConvWeights {
-    /// Packs `weight` `[out, channels / groups, KH, KW]`.
+    /// Packs `weight` `[out, channels / groups, KH, KW]` for maps of a width; for bytes its values are those of `i8`.
     ///
     /// # Panics
     /// Where sizes disagree.
-    pub fn new(weight: &[i8], out: usize, channels: usize, groups: usize, kernel: [usize; 2], dilation: [usize; 2]) -> Self {
-        Self::for_isa(Int8::best(), weight, out, channels, groups, kernel, dilation)
+    pub fn new(width: Width, weight: &[i16], out: usize, channels: usize, groups: usize, kernel: [usize; 2], dilation: [usize; 2]) -> Self {
+        Self::for_family(Integers::best(width), weight, out, channels, groups, kernel, dilation)
     }
 
-    pub(crate) fn for_isa(
-        isa: Int8,
-        weight: &[i8],
+    pub(crate) fn for_family(
+        family: Integers,
+        weight: &[i16],
         out: usize,
         channels: usize,
         groups: usize,
@@ -108,11 +130,15 @@ impl ConvWeights {
     ) -> Self {
         let (taps, count, columns) = (kernel[0] * kernel[1], channels / groups, out / groups);
         assert_eq!(weight.len(), out * count * taps, "weights");
-        let geometry = Geometry::new(kernel, dilation, channels, groups, isa.word_bytes());
+        let geometry = Geometry::new(kernel, dilation, channels, groups, family.word_bytes());
         let pack = |g: usize| {
-            PackedWords::new(isa, geometry.layout, columns, |segment, at, column| {
+            PackedWords::new(family, geometry.layout, columns, |segment, at, column| {
                 let k = segment * geometry.layout.run + at;
-                u32::from(weight[((g * columns + column) * count + k % count) * taps + k / count] as u8)
+                let weight = weight[((g * columns + column) * count + k % count) * taps + k / count];
+                match family.width {
+                    Width::Bytes => u32::from(weight as i8 as u8),
+                    Width::Halves => u32::from(weight as u16),
+                }
             })
         };
         Self { groups: (0..groups).map(pack).collect(), geometry, kernel, dilation, channels }
@@ -129,56 +155,111 @@ impl ConvWeights {
     }
 }
 
-/// A convolution of `input` `[N, H, W, C]`, bytes whose zero point (and so padding) is `zero`, into `output` `[N, OH, OW, out]`; a linear
-/// layer is one with `[1, 1]` maps.
-///
-/// # Panics
-/// Where sizes disagree, or residual and output are of different kinds.
-pub fn conv2d(output: Output, input: &[u8], zero: u8, shape: &ConvShape, weights: &ConvWeights, epilogue: &Epilogue) {
-    let columns = weights.columns();
-    let pixels = shape.batch * shape.output[0] * shape.output[1];
-    assert_eq!(input.len(), shape.batch * shape.input[0] * shape.input[1] * shape.channels, "input");
-    let window = &shape.window;
-    let packed = (weights.kernel, weights.dilation, weights.channels);
-    assert_eq!((window.kernel, window.dilation, shape.channels), packed, "weights of another convolution");
-    assert!(epilogue.bias.len() == columns && epilogue.scale.len() == columns, "one bias and scale a column");
-    let (out, wide, length) = match output {
-        Output::U8(out) => (out.as_mut_ptr(), false, out.len()),
-        Output::F32(out) => (out.as_mut_ptr().cast::<u8>(), true, out.len()),
-    };
-    assert_eq!(length, pixels * columns, "output");
-    let (low, high) = if wide { (epilogue.low, epilogue.high) } else { epilogue.output.bounds(epilogue.low, epilogue.high) };
-    let (residual, quant) = match epilogue.residual {
-        None => (std::ptr::null(), Quant::default()),
-        Some(Residual::U8(bytes, quant)) => {
-            assert!(!wide && bytes.len() == length, "a residual of the result's shape and kind");
-            (bytes.as_ptr(), quant)
+impl<'a> Input<'a> {
+    pub(crate) fn width(self) -> Width {
+        match self {
+            Self::U8(..) => Width::Bytes,
+            Self::I16(_) => Width::Halves,
         }
-        Some(Residual::F32(values)) => {
-            assert!(wide && values.len() == length, "a residual of the result's shape and kind");
-            (values.as_ptr().cast::<u8>(), Quant::default())
+    }
+
+    /// The bytes in memory, and those of padding.
+    fn bytes(self) -> (&'a [u8], u8) {
+        match self {
+            Self::U8(bytes, zero) => (bytes, zero),
+            // SAFETY: an i16 is two bytes, any of which make a byte.
+            Self::I16(halves) => (unsafe { std::slice::from_raw_parts(halves.as_ptr().cast(), halves.len() * 2) }, 0),
         }
-    };
-    let size = if wide { 4 } else { 1 };
-    let mut column = 0;
-    for (index, group) in weights.groups.iter().enumerate() {
-        let finish = Finish {
-            bias: epilogue.bias[column..].as_ptr(),
-            scale: epilogue.scale[column..].as_ptr(),
-            residual: if residual.is_null() { residual } else { residual.wrapping_add(column * size) },
-            residual_scale: quant.scale / epilogue.output.scale,
+    }
+}
+
+impl Output<'_> {
+    /// Where it is, its form, and its length in values.
+    fn parts(self) -> (*mut u8, Form, usize) {
+        match self {
+            Self::U8(out) => (out.as_mut_ptr(), Form::Bytes, out.len()),
+            Self::I16(out) => (out.as_mut_ptr().cast(), Form::Halves, out.len()),
+            Self::F32(out) => (out.as_mut_ptr().cast(), Form::F32, out.len()),
+        }
+    }
+}
+
+impl Epilogue<'_> {
+    /// [`Finish`] for all columns.
+    ///
+    /// # Panics
+    /// Where there is not one bias and scale a column, the result has not `length` values, or the residual is of another kind or size.
+    pub(crate) fn finish(&self, output: Output, length: usize, columns: usize) -> Finish {
+        assert!(self.bias.len() == columns && self.scale.len() == columns, "one bias and scale a column");
+        let (out, form, written) = output.parts();
+        assert_eq!(written, length, "output");
+        let (low, high) = match form {
+            Form::Bytes => self.output.bounds(self.low, self.high),
+            Form::Halves => self.output.half_bounds(self.low, self.high),
+            Form::F32 => (self.low, self.high),
+        };
+        let (residual, quant, matches) = match self.residual {
+            None => (std::ptr::null(), Quant::default(), true),
+            Some(Residual::U8(bytes, quant)) => (bytes.as_ptr(), quant, form == Form::Bytes && bytes.len() == length),
+            Some(Residual::I16(halves, scale)) => {
+                (halves.as_ptr().cast(), Quant { scale, zero: 0 }, form == Form::Halves && halves.len() == length)
+            }
+            Some(Residual::F32(values)) => (values.as_ptr().cast(), Quant::default(), form == Form::F32 && values.len() == length),
+        };
+        assert!(matches, "a residual of the result's shape and kind");
+        Finish {
+            bias: self.bias.as_ptr(),
+            scale: self.scale.as_ptr(),
+            residual,
+            residual_scale: quant.scale / self.output.scale,
             residual_zero: i32::from(quant.zero),
             low,
             high,
-            zero: i32::from(epilogue.output.zero),
-            out: out.wrapping_add(column * size),
-            wide,
+            zero: i32::from(self.output.zero),
+            out,
+            form,
             stride: columns,
+        }
+    }
+}
+
+impl Finish {
+    /// From a later column on.
+    fn at(self, column: usize) -> Self {
+        let size = match self.form {
+            Form::Bytes => 1,
+            Form::Halves => 2,
+            Form::F32 => 4,
         };
+        Self {
+            bias: self.bias.wrapping_add(column),
+            scale: self.scale.wrapping_add(column),
+            residual: if self.residual.is_null() { self.residual } else { self.residual.wrapping_add(column * size) },
+            out: self.out.wrapping_add(column * size),
+            ..self
+        }
+    }
+}
+
+/// A convolution of `input` `[N, H, W, C]` into `output` `[N, OH, OW, out]`; a linear layer is one with `[1, 1]` maps.
+///
+/// # Panics
+/// Where sizes disagree, weights are packed for maps of another width, or residual and output are of different kinds.
+pub fn conv2d(output: Output, input: Input, shape: &ConvShape, weights: &ConvWeights, epilogue: &Epilogue) {
+    let columns = weights.columns();
+    let pixels = shape.batch * shape.output[0] * shape.output[1];
+    let window = &shape.window;
+    let packed = (weights.kernel, weights.dilation, weights.channels);
+    assert_eq!((window.kernel, window.dilation, shape.channels), packed, "weights of another convolution");
+    let finish = epilogue.finish(output, pixels * columns, columns);
+    let (bytes, padding) = input.bytes();
+    let mut column = 0;
+    for (index, group) in weights.groups.iter().enumerate() {
+        assert_eq!(group.family.width, input.width(), "weights for maps of another width");
         let first = index * (shape.channels / weights.groups.len());
-        let sizes = Sizes { shape, geometry: weights.geometry, input, padding: zero, first };
-        // SAFETY: output, bias, scale and residual were checked above, and are borrowed until the end.
-        unsafe { convolve(sizes, group, &finish) };
+        let sizes = Sizes { shape, geometry: weights.geometry, input: bytes, padding, first };
+        // SAFETY: `finish` checked output, bias, scale and residual, which are borrowed until the end.
+        unsafe { convolve(sizes, group, &finish.at(column)) };
         column += group.n;
     }
 }

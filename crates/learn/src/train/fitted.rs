@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use data::LoaderOptions;
+use engine::{Engine, EngineOptions};
 use evaluate::Predictions;
 use images::DecodeOptions;
 
@@ -234,7 +235,8 @@ pub(super) fn judge(
     test: &[usize],
 ) -> Result<Judged, LearnError> {
     context.phase("test", || {
-        let rows = features::logits(context.dataset, test, graph, &fitted.weights, &start.preprocess, context.progress, context.stop)?;
+        let engine = Engine::new(graph, &fitted.weights, EngineOptions::default())?;
+        let rows = features::logits(context.dataset, test, &engine, &start.preprocess, context.progress, context.stop)?;
         let probabilities = softmax_rows(&rows.data, rows.columns);
         Ok((rows.indices, probabilities, rows.failed))
     })
