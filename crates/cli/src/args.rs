@@ -31,6 +31,10 @@ pub enum Command {
     LabelNext(LabelNext),
     /// Find consensus and reliability of several annotators
     Annotators(Annotators),
+    /// Copy pictures without their metadata
+    StripMetadata(StripMetadata),
+    /// Copy pictures with regions blurred beyond recovery, and without metadata
+    Anonymise(Anonymise),
     /// Learn a classifier: split, train, judge, report
     Train(Train),
     /// Judge a model on a data set
@@ -95,6 +99,18 @@ pub enum Device {
     Wgpu,
 }
 
+/// What is done about copies across splits.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, ValueEnum)]
+pub enum Leaks {
+    /// Do not train
+    #[default]
+    Stop,
+    /// Train all the same, and keep a record
+    Allow,
+    /// Do not look
+    Unchecked,
+}
+
 /// How a data set is read.
 #[derive(Debug, Default, ClapArgs)]
 pub struct DataArgs {
@@ -154,6 +170,9 @@ pub struct Train {
     /// What trains
     #[arg(long, value_enum, default_value_t)]
     pub device: Device,
+    /// What to do where images that judge are copies of images that training sees
+    #[arg(long, value_enum, default_value_t)]
+    pub leaks: Leaks,
     /// Try learning rates from 1e-7 to 10 and suggest one; changes nothing
     #[arg(long)]
     pub find_lr: bool,
@@ -613,6 +632,47 @@ pub struct Annotators {
     /// Write the consensus: path, label, quality, agreement, votes
     #[arg(long, value_name = "FILE")]
     pub out: Option<PathBuf>,
+    /// One JSON object
+    #[arg(long)]
+    pub json: bool,
+}
+
+#[derive(Debug, ClapArgs)]
+#[command(after_help = "Examples:
+  fieldmark strip-metadata photos/ --out clean/
+  fieldmark strip-metadata a.jpg b.png --out clean/
+
+JPEG, PNG, WebP and BMP: the picture itself is copied byte for byte; colour profile, transparency and orientation stay.
+Originals are never changed, and no file is overwritten.")]
+pub struct StripMetadata {
+    /// Pictures, and folders of them
+    #[arg(required = true, value_name = "PICTURES")]
+    pub paths: Vec<PathBuf>,
+    /// The folder for the copies; those of a folder keep their places in it
+    #[arg(long, value_name = "DIR")]
+    pub out: PathBuf,
+    /// One JSON object
+    #[arg(long)]
+    pub json: bool,
+}
+
+#[derive(Debug, ClapArgs)]
+#[command(after_help = "Example:
+  fieldmark anonymise photos/ --regions faces.csv --out shared/
+
+faces.csv has the columns path, x, y, w and h: a picture's path below photos/, and a rectangle in pixels of the upright picture from its
+upper left corner; one row a rectangle. Each rectangle is reduced to at most 5×5 colours. All pictures of the folder are copied, those without
+rectangles too, as PNG or (quality 95) JPEG. Faces are not searched for: what no row names stays visible.
+Originals are never changed, and no file is overwritten.")]
+pub struct Anonymise {
+    /// The folder of pictures
+    pub folder: PathBuf,
+    /// What to blur: a CSV with the columns path, x, y, w, h
+    #[arg(long, value_name = "CSV")]
+    pub regions: PathBuf,
+    /// The folder for the copies; each keeps its place
+    #[arg(long, value_name = "DIR")]
+    pub out: PathBuf,
     /// One JSON object
     #[arg(long)]
     pub json: bool,

@@ -1,6 +1,7 @@
 //! The whole audit of a data set: pixels, features of a frozen network, out-of-fold probabilities of a probe, and every check on them.
 
 use std::collections::BTreeSet;
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
@@ -100,13 +101,23 @@ pub fn audit_pixels(
     stop: &AtomicBool,
 ) -> Result<PixelTable, LearnError> {
     progress.event(&Event::Stage("pixels".into()));
+    measured(dataset, options.cache.as_deref(), progress, stop)
+}
+
+/// The measures of every picture, through the cache where there is one.
+pub(crate) fn measured(
+    dataset: &Dataset,
+    cache: Option<&Path>,
+    progress: &dyn Progress,
+    stop: &AtomicBool,
+) -> Result<PixelTable, LearnError> {
     let meter = Meter::start(dataset.len());
     let tell = |done: usize, _: usize| {
         if done.is_multiple_of(64) {
             progress.event(&Event::Step(meter.step(done, "")));
         }
     };
-    let options = PixelOptions { cache: options.cache.clone(), ..PixelOptions::default() };
+    let options = PixelOptions { cache: cache.map(Path::to_path_buf), ..PixelOptions::default() };
     audit::measure(dataset, &options, &tell, stop).map_err(interrupted)
 }
 

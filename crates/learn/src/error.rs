@@ -26,6 +26,9 @@ pub enum LearnError {
     /// A data set that cannot be learned from.
     #[error("{0}")]
     Data(String),
+    /// Copies of training images among those that judge.
+    #[error("{0}; `fieldmark audit` shows them and writes a plan to drop them, and `--leaks allow` trains all the same")]
+    Leak(String),
     /// A probe that cannot be fitted.
     #[error("cannot fit the probe: {0}")]
     Probe(String),

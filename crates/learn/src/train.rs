@@ -13,6 +13,7 @@ use serde::Serialize;
 
 use crate::find_lr::LrRange;
 use crate::fit::EpochRecord;
+use crate::leaks::{self, LeakPolicy, Leaks};
 use crate::plan::label;
 use crate::probe::Strength;
 use crate::progress::{Event, Progress};
@@ -30,8 +31,10 @@ pub(crate) use label_judge::networks_out_of_fold;
 pub struct TrainOptions {
     /// What trains.
     pub device: DeviceKind,
-    /// Folder of the feature cache; `None` keeps no features.
+    /// Folder of the caches of features and measures; `None` keeps none.
     pub cache: Option<PathBuf>,
+    /// What is done about copies of training images among those that judge.
+    pub leaks: LeakPolicy,
 }
 
 /// A finished run.
@@ -60,6 +63,8 @@ pub struct Account {
     pub sweep: Vec<Strength>,
     /// Ids of samples that could not be read, with the reason.
     pub set_aside: Vec<(String, String)>,
+    /// What was found of copies between training and judging.
+    pub leaks: Leaks,
     /// What the data set warned of.
     pub warnings: Vec<String>,
     /// Seconds of each phase.
@@ -83,6 +88,7 @@ pub(crate) struct Context<'a> {
     pub progress: &'a dyn Progress,
     pub stop: &'a AtomicBool,
     pub clock: Clock,
+    pub leaks: Leaks,
 }
 
 /// Seconds by phase.
@@ -150,7 +156,7 @@ pub(crate) struct Outcome {
 /// same folder.
 ///
 /// # Errors
-/// A recipe or data set that cannot be used, a folder that cannot be written or holds another run, and [`LearnError::Interrupted`] after
+/// A recipe or data set that cannot be used, copies across declared splits ([`LearnError::Leak`]), a folder that cannot be written or holds another run, and [`LearnError::Interrupted`] after
 /// `stop` was raised.
 pub fn train(
     dataset: &Arc<Dataset>,
@@ -167,7 +173,11 @@ pub fn train(
     let mut recipe = recipe.clone();
     recipe.model = Some(recipe.model_name().into());
     recipe.fit.seed = recipe.seed;
-    let mut context = Context { dataset, recipe, options, progress, stop, clock: Clock::default() };
+    let clock = Clock::default();
+    let start = Instant::now();
+    let (dataset, leaks) = leaks::guard(dataset, options, progress, stop)?;
+    clock.add("looking for copies", start.elapsed().as_secs_f64());
+    let mut context = Context { dataset: &dataset, recipe, options, progress, stop, clock, leaks };
     let (folder, outcome) = match context.recipe.method {
         Method::Probe => probed::run(&mut context, run)?,
         Method::Finetune | Method::Scratch => fitted::run(&mut context, run)?,
@@ -193,7 +203,7 @@ pub fn find_learning_rate(
     }
     let mut recipe = recipe.clone();
     recipe.fit.seed = recipe.seed;
-    fitted::range_test(&Context { dataset, recipe, options, progress, stop, clock: Clock::default() })
+    fitted::range_test(&Context { dataset, recipe, options, progress, stop, clock: Clock::default(), leaks: Leaks::default() })
 }
 
 /// Opens the run folder for the resolved recipe.
@@ -247,6 +257,7 @@ fn finish(context: &Context<'_>, folder: &RunFolder, outcome: Outcome) -> Result
         history: outcome.history,
         sweep: outcome.sweep,
         set_aside,
+        leaks: context.leaks.clone(),
         warnings: dataset.warnings.clone(),
         seconds: context.clock.phases(),
         recipe: recipe.clone(),

@@ -59,9 +59,10 @@ impl<'a> Seen<'a> {
         let pair = self.pairs.get(&(first.min(second), first.max(second)))?;
         let cosine = pair.cosine.map_or(String::new(), |c| format!(", features {c:.2}"));
         let how = format!(
-            "the same picture {} (likeness {:.2}, hashes {} bits apart{cosine})",
+            "the same picture {} (what differs is {:.1} of the noise of copying, {:.1} would be too much; hashes {} bits apart{cosine})",
             pair.symmetry.name(),
-            pair.likeness,
+            pair.rest,
+            self.duplicates.limit,
             pair.distance
         );
         Some((f64::from(pair.likeness), how))
@@ -193,12 +194,14 @@ mod tests {
             ("d", 1, test, Some("g1")),
             ("e", 1, test, Some("g2")),
         ]);
-        let pair = |first, second| Pair { first, second, symmetry: Symmetry::SAME, distance: 2, likeness: 0.9, cosine: Some(0.95) };
+        let pair =
+            |first, second| Pair { first, second, symmetry: Symmetry::SAME, distance: 2, rest: 0.2, likeness: 0.9, cosine: Some(0.95) };
         let duplicates = Duplicates {
             exact: vec![vec![0, 1]],
             pairs: vec![pair(0, 2), pair(3, 4)],
             groups: vec![vec![0, 1, 2], vec![3, 4]],
             candidates: 2,
+            limit: 1.0,
         };
         let findings = duplicate_findings(&set, &duplicates);
         let of = |check: Check| {

@@ -2,7 +2,7 @@
 //!
 //! Exact duplicates have equal pixels and shape. Near duplicates are found in stages, each of which looks closer at what the one before left:
 //! perceptual hashes within a Hamming distance ([`HammingIndex`], mirrored and turned pictures included), cosine similarity of features where
-//! there are any, and likeness beside the rest of the set ([`Likeness`]). Groups are formed without chains ([`star_groups`]); leaks are looked
+//! there are any, and what one picture leaves of the other ([`Likeness`]). Groups are formed without chains ([`star_groups`]); leaks are looked
 //! for on the pairs themselves, so that the forming of groups hides none.
 
 mod findings;
@@ -18,11 +18,12 @@ use serde::{Deserialize, Serialize};
 pub use findings::duplicate_findings;
 pub use groups::star_groups;
 pub use hamming::HammingIndex;
-pub use likeness::Likeness;
 pub(crate) use likeness::dot;
+pub use likeness::{Likeness, rest_between};
+use likeness::{Prepared, rest};
 
 use crate::InputError;
-use crate::pixels::{Measured, PixelTable, Symmetry};
+use crate::pixels::{Measured, PixelTable, Symmetry, Thumbnail};
 
 /// How near duplicates are told.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -30,9 +31,10 @@ use crate::pixels::{Measured, PixelTable, Symmetry};
 pub struct DuplicateOptions {
     /// Largest Hamming distance of the 64-bit hashes. imagededup 0.3.3: 10.
     pub radius: u32,
-    /// Least cosine similarity of features, where there are any. imagededup's CNN: 0.9.
+    /// Least cosine similarity of features, where there are any; −1, the default, asks for none: of copies of ELPV that were compressed, half are
+    /// below imagededup's 0.9, and of flipped ones more.
     pub cosine: f32,
-    /// Least likeness, see [`Likeness`]. Nothing is published: it is this project's own third stage.
+    /// Least likeness, see [`Likeness::at`]: 0.5 is the limit that follows from the set.
     pub likeness: f32,
     /// Whether mirrored and turned copies are looked for.
     pub symmetries: bool,
@@ -40,7 +42,7 @@ pub struct DuplicateOptions {
 
 impl Default for DuplicateOptions {
     fn default() -> DuplicateOptions {
-        DuplicateOptions { radius: 10, cosine: 0.9, likeness: 0.8, symmetries: true }
+        DuplicateOptions { radius: 10, cosine: -1.0, likeness: 0.5, symmetries: true }
     }
 }
 
@@ -82,7 +84,9 @@ pub struct Pair {
     pub symmetry: Symmetry,
     /// Hamming distance of the hashes after that.
     pub distance: u32,
-    /// Correlation beside the rest of the set, at most 1.
+    /// What the first leaves of the second, over the noise of copying; see [`rest_between`].
+    pub rest: f32,
+    /// [`Likeness::at`] that rest, in `0.5..=1` by default.
     pub likeness: f32,
     /// Cosine similarity of the features, where both have some.
     pub cosine: Option<f32>,
@@ -99,6 +103,8 @@ pub struct Duplicates {
     pub groups: Vec<Vec<usize>>,
     /// Pairs that were near by their hashes.
     pub candidates: usize,
+    /// The largest rest of a copy in this set, over the noise of copying; see [`Likeness`].
+    pub limit: f32,
 }
 
 /// Finds the duplicates among the samples that could be read. Pictures without content (see [`crate::pixels::Look::flat`]) have exact
@@ -114,13 +120,15 @@ pub fn find_duplicates(table: &PixelTable, features: Option<FeatureRows>, option
     let seen: Vec<(usize, &Measured)> = firsts.into_iter().filter_map(|i| Some((i, table.get(i)?))).filter(|(_, m)| !m.look.flat).collect();
     let hashes: Vec<u64> = seen.iter().map(|(_, m)| m.look.phash()).collect();
     let index = HammingIndex::new(&hashes);
-    let search = Search { seen: &seen, likeness: Likeness::of(representatives(&seen)), index, features, options };
+    let thumbnails: Vec<&Thumbnail> = seen.iter().map(|(_, m)| &m.look.thumbnail).collect();
+    let likeness = Likeness::of(&thumbnails);
+    let search = Search { seen: &seen, likeness, index, features, options };
     let found: Vec<(Vec<Pair>, usize)> = (0..seen.len()).into_par_iter().map(|i| search.of(i)).collect();
     let candidates = found.iter().map(|(_, n)| n).sum();
     let mut pairs: Vec<Pair> = found.into_iter().flat_map(|(pairs, _)| pairs).collect();
     pairs.sort_by_key(|p| (p.first, p.second));
     let groups = joint_groups(table.rows.len(), &exact, &pairs);
-    Ok(Duplicates { exact, pairs, groups, candidates })
+    Ok(Duplicates { exact, pairs, groups, candidates, limit: likeness.limit() })
 }
 
 /// The first sample of each content, and the samples of each content that occurs more than once.
@@ -153,12 +161,6 @@ fn joint_groups(count: usize, exact: &[Vec<usize>], pairs: &[Pair]) -> Vec<Vec<u
     groups
 }
 
-/// One fingerprint for each hash, so that a picture with many copies does not become the mean of the set.
-fn representatives<'a>(seen: &'a [(usize, &'a Measured)]) -> impl Iterator<Item = &'a crate::pixels::Fingerprint> {
-    let mut known = std::collections::HashSet::new();
-    seen.iter().filter(move |(_, m)| known.insert(m.look.phash())).map(|(_, m)| &m.look.fingerprint)
-}
-
 struct Search<'a> {
     seen: &'a [(usize, &'a Measured)],
     index: HammingIndex,
@@ -175,6 +177,7 @@ impl Search<'_> {
         let mut candidates = 0;
         let symmetries = if self.options.symmetries { 8 } else { 1 };
         for symmetry in Symmetry::all().take(symmetries) {
+            let mut changed = None;
             self.index.within(measured.look.hashes[symmetry.index()], self.options.radius, |j, distance| {
                 if j <= i {
                     return;
@@ -182,9 +185,11 @@ impl Search<'_> {
                 candidates += 1;
                 let (other, there) = self.seen[j];
                 let Some(cosine) = self.features_agree(sample, other) else { return };
-                let likeness = self.likeness.between(&measured.look.fingerprint, symmetry, &there.look.fingerprint);
-                if likeness >= self.options.likeness && best.get(&j).is_none_or(|known| known.likeness < likeness) {
-                    best.insert(j, Pair { first: sample, second: other, symmetry, distance, likeness, cosine });
+                let changed = changed.get_or_insert_with(|| Prepared::new(&measured.look.thumbnail.changed(symmetry)));
+                let Some(rest) = rest(changed, &Prepared::new(there.look.thumbnail.pixels())) else { return };
+                let likeness = self.likeness.at(rest);
+                if likeness >= self.options.likeness && best.get(&j).is_none_or(|known| known.rest > rest) {
+                    best.insert(j, Pair { first: sample, second: other, symmetry, distance, rest, likeness, cosine });
                 }
             });
         }
@@ -261,7 +266,8 @@ mod tests {
         let mut data = vec![0.0; 21 * 21];
         (0..21).for_each(|i| data[i * 22] = 1.0);
         let rows = |data: &[f32]| {
-            find_duplicates(&table, Some(FeatureRows { samples: &samples, data, columns: 21 }), &DuplicateOptions::default())
+            let options = DuplicateOptions { cosine: 0.9, ..DuplicateOptions::default() };
+            find_duplicates(&table, Some(FeatureRows { samples: &samples, data, columns: 21 }), &options)
         };
         assert!(rows(&data).unwrap().pairs.is_empty());
         data[20 * 21 + 1] = 3.0;

@@ -17,7 +17,7 @@ use super::Measured;
 use crate::AuditError;
 
 /// Changes whenever a measure changes its meaning.
-const VERSION: u32 = 1;
+const VERSION: u32 = 2;
 
 /// A file that was changed this shortly before it was looked at may change again without its time showing it (as git's index has it).
 const TICK: Duration = Duration::from_secs(2);

@@ -1,8 +1,11 @@
 //! From measures to findings: the thresholds and what is said about a picture that misses one.
 
+use std::collections::BTreeSet;
+
 use data::{Dataset, Target};
 use serde::{Deserialize, Serialize};
 
+use super::focus;
 use super::scores::SizeRange;
 use super::{Measured, PixelTable, PrivateKind, QualityScores, quality_scores};
 use crate::{Check, Finding};
@@ -21,6 +24,9 @@ pub struct Thresholds {
     pub low_information: f64,
     /// Blurry below this score. CleanVision: 0.29.
     pub blurry: f64,
+    /// Blurry, too, where the energy of fine detail beside coarser structure is this many modified z-scores below what is usual in the class.
+    /// Iglewicz and Hoaglin 1993: 3.5.
+    pub blurry_z: f64,
     /// Odd size beyond this many interquartile ranges from the quartiles. CleanVision: 3.
     pub odd_size_iqr: f64,
     /// Noisy above this standard deviation of the noise in `0..=1` (Immerkær 1996). Nothing is published; 0.08 is 20 grey levels, where
@@ -45,6 +51,7 @@ impl Default for Thresholds {
             odd_aspect: 0.35,
             low_information: 0.3,
             blurry: 0.29,
+            blurry_z: 3.5,
             odd_size_iqr: 3.0,
             noise: 0.08,
             blockiness: 1.85,
@@ -71,9 +78,11 @@ pub fn pixel_findings(dataset: &Dataset, table: &PixelTable, thresholds: &Thresh
     findings.extend(seen.flag(Check::Light, |_, s| {
         Some((below(s.light, t.light)?, format!("95 % of the pixels are lighter than {:.2} of white", 1.0 - s.light)))
     }));
-    findings.extend(seen.flag(Check::Blurry, |_, s| {
+    let blurry = seen.flag(Check::Blurry, |_, s| {
         Some((below(s.blurry, t.blurry)?, format!("sharpness {:.2}, expected {} or more", s.blurry, t.blurry)))
-    }));
+    });
+    let out_of_focus = seen.out_of_focus(&blurry);
+    findings.extend(blurry.into_iter().chain(out_of_focus));
     findings.extend(seen.flag(Check::LowInformation, |_, s| {
         Some((below(s.low_information, t.low_information)?, format!("entropy {:.1} bits", s.low_information * 10.0)))
     }));
@@ -136,6 +145,18 @@ impl Seen<'_> {
     fn finding(&self, i: usize, check: Check, score: f64, detail: String) -> Finding {
         let given = self.dataset.samples.get(i).and_then(|s| s.target.as_ref()).and_then(Target::argmax);
         Finding { sample: Some(i), check, score, given, suggested: None, group: None, detail }
+    }
+
+    /// Pictures with far less fine detail than others of their class; those that `known` names are left out.
+    fn out_of_focus(&self, known: &[Finding]) -> Vec<Finding> {
+        let known: BTreeSet<usize> = known.iter().filter_map(|f| f.sample).collect();
+        let limit = self.thresholds.blurry_z;
+        let one = |(i, z): (usize, Option<f64>)| {
+            let below = -z?;
+            let detail = format!("fine detail {below:.1} deviations below what is usual in the class, expected {limit} or less");
+            (below > limit && !known.contains(&i)).then(|| self.finding(i, Check::Blurry, 1.0 - 0.5 * limit / below, detail))
+        };
+        focus::z_scores(self.dataset, self.table).into_iter().enumerate().filter_map(one).collect()
     }
 
     fn unreadable(&self) -> Vec<Finding> {

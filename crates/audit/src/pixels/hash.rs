@@ -1,4 +1,4 @@
-//! The 64-bit perceptual hash, its mirrored and turned forms, and a finer fingerprint of the same frequencies.
+//! The 64-bit perceptual hash, its mirrored and turned forms, and the small picture that it is made of.
 
 use std::sync::OnceLock;
 
@@ -11,10 +11,6 @@ use super::pillow::{self, Filter};
 const SIDE: usize = 32;
 /// Frequencies of a hash, each way.
 const HASHED: usize = 8;
-/// Frequencies of a fingerprint, each way.
-const KEPT: usize = 16;
-/// Largest orthonormal coefficient of a 32×32 picture of 8 bits.
-const LARGEST: f64 = 32.0 * 255.0;
 /// Deviation of the reduced picture in grey levels below which its hash says nothing.
 const FLAT: f64 = 1.0;
 
@@ -66,24 +62,22 @@ pub struct Look {
     pub hashes: [u64; 8],
     /// Whether the picture is so even that its hash is chance.
     pub flat: bool,
-    /// The lowest 16×16 frequencies, see [`Fingerprint`].
-    pub fingerprint: Fingerprint,
+    /// The small picture that the hash is made of.
+    pub thumbnail: Thumbnail,
 }
 
-/// The lowest 16×16 coefficients of the orthonormal cosine transform of the 32×32 grey picture without the first one (the mean), as
-/// signed square roots in steps of 1/127 of the largest possible. 255 bytes, written as hexadecimal digits.
+/// A picture reduced to 32×32 by Pillow's Lanczos filter, then grey; 1,024 bytes, written in base64.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
-pub struct Fingerprint(Box<[i8]>);
+pub struct Thumbnail(Box<[u8]>);
 
 impl Look {
     /// `bytes` are `[height, width, channels]`.
     pub(crate) fn measure(bytes: &[u8], shape: [usize; 3]) -> Look {
-        let coefficients = transform(&reduced(bytes, shape));
-        let energy: f64 = coefficients.iter().flatten().map(|c| c * c).sum::<f64>() - coefficients[0][0].powi(2);
+        let small = reduced(bytes, shape);
+        let coefficients = transform(&small);
         let hashes = std::array::from_fn(|i| hash(&coefficients, Symmetry(i as u8)));
-        // Parseval: the energy without the mean is the variance times the number of pixels.
-        Look { hashes, flat: energy < FLAT * FLAT * (SIDE * SIDE) as f64, fingerprint: Fingerprint::of(&coefficients) }
+        Look { hashes, flat: deviation(&small) < FLAT, thumbnail: Thumbnail(small.into()) }
     }
 
     /// imagededup's pHash.
@@ -103,49 +97,76 @@ fn reduced(bytes: &[u8], shape: [usize; 3]) -> Vec<u8> {
     pillow::luma(pillow::resize(bytes, shape, [SIDE, SIDE], Filter::Lanczos), shape[2])
 }
 
-impl Fingerprint {
-    /// Number of values.
-    pub const LEN: usize = KEPT * KEPT - 1;
+/// Standard deviation of grey values.
+fn deviation(gray: &[u8]) -> f64 {
+    let sum = |power: i32| gray.iter().map(|&v| f64::from(v).powi(power)).sum::<f64>() / gray.len() as f64;
+    (sum(2) - sum(1).powi(2)).max(0.0).sqrt()
+}
 
-    fn of(coefficients: &Coefficients) -> Fingerprint {
-        let step = |&c: &f64| (c.signum() * (c.abs() / LARGEST).sqrt() * 127.0).round() as i8;
-        Fingerprint(coefficients.iter().flatten().skip(1).map(step).collect())
+impl Thumbnail {
+    /// Pixels each way.
+    pub const SIDE: usize = SIDE;
+
+    /// Grey values, row by row.
+    pub fn pixels(&self) -> &[u8] {
+        &self.0
     }
 
-    /// The coefficients of the picture changed by a symmetry, in grey levels; [`Fingerprint::LEN`] values.
-    pub(crate) fn values(&self, symmetry: Symmetry) -> impl Iterator<Item = f32> {
-        (1..KEPT * KEPT).map(move |i| {
-            let (u, v, negate) = symmetry.source(i / KEPT, i % KEPT);
-            let root = f32::from(self.0[u * KEPT + v - 1]) / 127.0;
-            let value = root * root.abs() * LARGEST as f32;
-            if negate { -value } else { value }
-        })
+    /// The thumbnail of the picture changed by a symmetry.
+    pub(crate) fn changed(&self, symmetry: Symmetry) -> [u8; SIDE * SIDE] {
+        let flag = |bit: u8| symmetry.0 & bit == bit;
+        let across = |x: usize| if flag(1) { SIDE - 1 - x } else { x };
+        let mut out = [0; SIDE * SIDE];
+        for (y, row) in out.chunks_exact_mut(SIDE).enumerate() {
+            let from = if flag(2) { SIDE - 1 - y } else { y };
+            for (x, slot) in row.iter_mut().enumerate() {
+                *slot = if flag(4) { self.0[across(x) * SIDE + from] } else { self.0[from * SIDE + across(x)] };
+            }
+        }
+        out
     }
 }
 
-impl From<Fingerprint> for String {
-    fn from(value: Fingerprint) -> String {
-        const DIGITS: &[u8; 16] = b"0123456789abcdef";
-        let digit = |nibble: u8| char::from(DIGITS[usize::from(nibble)]);
-        value.0.iter().flat_map(|&v| [digit(v.cast_unsigned() >> 4), digit(v.cast_unsigned() & 15)]).collect()
+const DIGITS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+/// Digits of 1,024 bytes, six bits each.
+const TEXT: usize = (SIDE * SIDE * 8).div_ceil(6);
+
+impl From<Thumbnail> for String {
+    fn from(value: Thumbnail) -> String {
+        let mut text = String::with_capacity(TEXT);
+        for block in value.0.chunks(3) {
+            let bits = block.iter().fold(0u32, |bits, &byte| bits << 8 | u32::from(byte)) << (8 * (3 - block.len()));
+            (0..=block.len()).for_each(|i| text.push(char::from(DIGITS[(bits >> (18 - 6 * i) & 63) as usize])));
+        }
+        text
     }
 }
 
-impl TryFrom<String> for Fingerprint {
+impl TryFrom<String> for Thumbnail {
     type Error = String;
 
-    fn try_from(text: String) -> Result<Fingerprint, String> {
-        let digit = |b: u8| char::from(b).to_digit(16);
-        let byte = |pair: &[u8]| Some((digit(pair[0])? * 16 + digit(pair[1])?) as u8 as i8);
-        let values: Option<Box<[i8]>> = text.as_bytes().chunks_exact(2).map(byte).collect();
-        values
-            .filter(|v| v.len() == Fingerprint::LEN && text.len() == 2 * v.len())
-            .map(Fingerprint)
-            .ok_or_else(|| format!("a fingerprint has {} hexadecimal digits, found {} characters", 2 * Fingerprint::LEN, text.len()))
+    fn try_from(text: String) -> Result<Thumbnail, String> {
+        const NONE: u8 = 64;
+        static VALUES: OnceLock<[u8; 256]> = OnceLock::new();
+        let values = VALUES.get_or_init(|| {
+            let mut table = [NONE; 256];
+            DIGITS.iter().enumerate().for_each(|(value, &digit)| table[usize::from(digit)] = value as u8);
+            table
+        });
+        let wrong = || format!("a thumbnail has {TEXT} base64 digits, found {} characters", text.len());
+        if text.len() != TEXT || text.bytes().any(|digit| values[usize::from(digit)] == NONE) {
+            return Err(wrong());
+        }
+        let mut bytes = Vec::with_capacity(TEXT);
+        for block in text.as_bytes().chunks(4) {
+            let bits = block.iter().fold(0u32, |bits, &digit| bits << 6 | u32::from(values[usize::from(digit)])) << (6 * (4 - block.len()));
+            bytes.extend_from_slice(&bits.to_be_bytes()[1..block.len()]);
+        }
+        Ok(Thumbnail(bytes.into()))
     }
 }
 
-type Coefficients = [[f64; KEPT]; KEPT];
+type Coefficients = [[f64; HASHED]; HASHED];
 
 /// The lowest frequencies of the orthonormal two-dimensional DCT-II of a 32×32 picture.
 fn transform(gray: &[u8]) -> Coefficients {
@@ -155,9 +176,9 @@ fn transform(gray: &[u8]) -> Coefficients {
             let scale = (if k == 0 { 1.0 } else { 2.0 } / SIDE as f64).sqrt();
             std::array::from_fn(|x| scale * (std::f64::consts::PI * k as f64 * (2 * x + 1) as f64 / (2 * SIDE) as f64).cos())
         };
-        (0..KEPT).map(row).collect()
+        (0..HASHED).map(row).collect()
     });
-    let mut out = [[0.0; KEPT]; KEPT];
+    let mut out = [[0.0; HASHED]; HASHED];
     for (u, row) in out.iter_mut().enumerate() {
         let mut across = [0.0; SIDE];
         for (line, &weight) in gray.chunks_exact(SIDE).zip(&basis[u]) {
@@ -198,26 +219,15 @@ mod tests {
         (0..SIDE * SIDE).map(|i| (128.0 + value((i % SIDE) as f64 / 5.0, (i / SIDE) as f64 / 5.0)).clamp(0.0, 255.0) as u8).collect()
     }
 
-    /// The picture changed by a symmetry, pixel by pixel.
-    fn changed(gray: &[u8], symmetry: Symmetry) -> Vec<u8> {
-        let flag = |bit: u8| symmetry.0 & bit == bit;
-        let at = |x: usize, y: usize| {
-            let (x, y) = (if flag(1) { SIDE - 1 - x } else { x }, if flag(2) { SIDE - 1 - y } else { y });
-            if flag(4) { gray[x * SIDE + y] } else { gray[y * SIDE + x] }
-        };
-        (0..SIDE * SIDE).map(|i| at(i % SIDE, i / SIDE)).collect()
-    }
-
     #[test]
-    fn a_changed_picture_has_the_foretold_hash_and_fingerprint() {
+    fn a_changed_picture_has_the_foretold_hash_and_thumbnail() {
         for seed in 0..10 {
-            let gray = smooth(seed);
-            let look = Look::measure(&gray, [SIDE, SIDE, 1]);
+            let look = Look::measure(&smooth(seed), [SIDE, SIDE, 1]);
             for symmetry in Symmetry::all() {
-                let other = Look::measure(&changed(&gray, symmetry), [SIDE, SIDE, 1]);
+                let changed = look.thumbnail.changed(symmetry);
+                let other = Look::measure(&changed, [SIDE, SIDE, 1]);
                 assert_eq!(look.hashes[symmetry.index()], other.phash(), "{}", symmetry.name());
-                let foretold = look.fingerprint.values(symmetry);
-                assert!(foretold.zip(other.fingerprint.values(Symmetry::SAME)).all(|(a, b)| (a - b).abs() < 1.0 + 0.05 * a.abs()));
+                assert_eq!(other.thumbnail.pixels(), changed);
             }
         }
     }
@@ -242,6 +252,7 @@ mod tests {
         assert!(!look.flat);
         let text = serde_json::to_string(&look).unwrap();
         assert_eq!(serde_json::from_str::<Look>(&text).unwrap(), look);
-        assert!(Fingerprint::try_from("12".to_string()).is_err());
+        assert!(Thumbnail::try_from("12".to_string()).is_err());
+        assert!(Thumbnail::try_from("é".repeat(TEXT / 2)).is_err());
     }
 }

@@ -4,6 +4,7 @@
 mod cache;
 mod damage;
 mod findings;
+mod focus;
 mod hash;
 mod metadata;
 pub(crate) mod pillow;
@@ -22,7 +23,7 @@ use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
 pub use findings::{Thresholds, pixel_findings};
-pub use hash::{Fingerprint, Look, Symmetry, phash};
+pub use hash::{Look, Symmetry, Thumbnail, phash};
 pub use metadata::{Private, PrivateKind};
 pub use properties::{Properties, suspects};
 pub use quality::Quality;
@@ -40,7 +41,7 @@ pub struct Measured {
     pub quality: Quality,
     /// Plain properties.
     pub properties: Properties,
-    /// Perceptual hashes and fingerprint.
+    /// Perceptual hashes and thumbnail.
     pub look: Look,
     /// What the metadata tell about people, places and devices.
     pub private: Vec<Private>,
@@ -145,6 +146,7 @@ pub fn measure_image(image: &Image, file: Option<&[u8]>) -> Measured {
         blockiness: damage::blockiness(gray, height, width),
         entropy: quality.entropy,
         sharpness: quality.edges,
+        focus: focus::focus(gray, height, width),
         gray: colorfulness == 0.0,
         depth: properties::depth(image),
         bytes: file.map(|f| f.len() as u64),

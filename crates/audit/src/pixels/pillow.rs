@@ -4,13 +4,16 @@
 //! (Pillow 13 takes some tall pictures the other way round; here rows come first always, as up to Pillow 12.)
 //! `images::Image::resize` uses faster arithmetic that differs by one grey level here and there, which is enough to turn a hash bit.
 
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, PoisonError};
+
 use images::{Image, Pixels};
 use kernels::{Loops, vectorized};
 
 const PRECISION: u32 = 32 - 8 - 2;
 
 /// Pillow's filters that the checks need.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Filter {
     /// Cubic convolution with a = −0.5; support 2.
     Bicubic,
@@ -51,6 +54,7 @@ impl Filter {
 }
 
 /// The weights of one output position: the first input and fixed-point factors.
+#[derive(Debug)]
 struct Taps {
     first: usize,
     factors: Vec<i32>,
@@ -91,6 +95,25 @@ pub(crate) fn bytes(image: &Image) -> std::borrow::Cow<'_, [u8]> {
     }
 }
 
+/// The weights of every output position, kept for the pairs of sizes that a set of pictures asks for again and again.
+fn kept_taps(from: usize, to: usize, filter: Filter) -> Arc<Vec<Taps>> {
+    type Kept = BTreeMap<(usize, usize, Filter), Arc<Vec<Taps>>>;
+    static KEPT: Mutex<Kept> = Mutex::new(BTreeMap::new());
+    let key = (from, to, filter);
+    let lock = || KEPT.lock().unwrap_or_else(PoisonError::into_inner);
+    if let Some(found) = lock().get(&key) {
+        return found.clone();
+    }
+    let made = Arc::new(taps(from, to, filter));
+    let mut kept = lock();
+    // Sizes in the wild are many: start over instead of growing.
+    if kept.len() >= 64 {
+        kept.clear();
+    }
+    kept.insert(key, made.clone());
+    made
+}
+
 /// `[height, width, channels]` of the source, its bytes, and the result at `[to_height, to_width, channels]`.
 pub(crate) fn resize(source: &[u8], shape: [usize; 3], to: [usize; 2], filter: Filter) -> Vec<u8> {
     let [height, width, channels] = shape;
@@ -98,16 +121,16 @@ pub(crate) fn resize(source: &[u8], shape: [usize; 3], to: [usize; 2], filter: F
     let middle = if to_width == width {
         source.to_vec()
     } else {
-        let taps = taps(width, to_width, filter);
+        let taps = kept_taps(width, to_width, filter);
         let mut out = vec![0; height * to_width * channels];
-        let mut planes = vec![0i32; width * channels];
-        vectorized(Horizontal { source, out: &mut out, planes: &mut planes, taps: &taps, width, channels });
+        let mut columns = vec![0; width * channels * ROWS];
+        vectorized(Horizontal { source, out: &mut out, columns: &mut columns, taps: &taps, width, channels });
         out
     };
     if to_height == height {
         return middle;
     }
-    let taps = taps(height, to_height, filter);
+    let taps = kept_taps(height, to_height, filter);
     let row = to_width * channels;
     let mut out = vec![0; to_height * row];
     let mut sums = vec![0i32; row];
@@ -115,11 +138,14 @@ pub(crate) fn resize(source: &[u8], shape: [usize; 3], to: [usize; 2], filter: F
     out
 }
 
+/// Rows that are summed side by side.
+const ROWS: usize = 16;
+
 struct Horizontal<'a> {
     source: &'a [u8],
     out: &'a mut [u8],
-    /// One row, its channels one after the other.
-    planes: &'a mut [i32],
+    /// `[width · channels, ROWS]`: a block of rows, turned.
+    columns: &'a mut [u8],
     taps: &'a [Taps],
     width: usize,
     channels: usize,
@@ -128,20 +154,26 @@ struct Horizontal<'a> {
 impl Loops for Horizontal<'_> {
     #[inline(always)]
     fn run(self) {
-        let Self { source, out, planes, taps, width, channels } = self;
-        for (from, to) in source.chunks_exact(width * channels).zip(out.chunks_exact_mut(taps.len() * channels)) {
-            for channel in 0..channels {
-                let plane = &mut planes[channel * width..(channel + 1) * width];
-                for (slot, &value) in plane.iter_mut().zip(from[channel..].iter().step_by(channels)) {
-                    *slot = i32::from(value);
+        let Self { source, out, columns, taps, width, channels } = self;
+        let (line, to_line) = (width * channels, taps.len() * channels);
+        for (from, to) in source.chunks(line * ROWS).zip(out.chunks_mut(to_line * ROWS)) {
+            for (y, row) in from.chunks_exact(line).enumerate() {
+                for (column, &value) in columns.chunks_exact_mut(ROWS).zip(row) {
+                    column[y] = value;
                 }
-                for (x, tap) in taps.iter().enumerate() {
-                    let values = &plane[tap.first..tap.first + tap.factors.len()];
-                    let mut sum = 0i32;
-                    for (&v, &k) in values.iter().zip(&tap.factors) {
-                        sum += v * k;
+            }
+            for (x, tap) in taps.iter().enumerate() {
+                for channel in 0..channels {
+                    let mut sums = [HALF; ROWS];
+                    let inputs = columns.chunks_exact(ROWS).skip(tap.first * channels + channel).step_by(channels);
+                    for (&factor, values) in tap.factors.iter().zip(inputs) {
+                        for (sum, &value) in sums.iter_mut().zip(values) {
+                            *sum += factor * i32::from(value);
+                        }
                     }
-                    to[x * channels + channel] = clip(sum + HALF);
+                    for (slot, &sum) in to[x * channels + channel..].iter_mut().step_by(to_line).zip(&sums) {
+                        *slot = clip(sum);
+                    }
                 }
             }
         }

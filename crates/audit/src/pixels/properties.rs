@@ -38,6 +38,8 @@ pub struct Properties {
     pub entropy: f64,
     /// Standard deviation of the edges of the picture reduced to 64 pixels, in grey levels.
     pub sharpness: f64,
+    /// Logarithm of the energy of fine detail over that of coarser structure; falls with blur, whatever the contrast.
+    pub focus: f64,
     /// Whether all three colours are equal everywhere.
     pub gray: bool,
     /// Bits for each channel: 8 or 16.

@@ -3,6 +3,7 @@
 //! Definitions: CleanVision 0.3.7, `issue_managers/image_property.py`. What differs on purpose: pictures are upright and opaque, palettes
 //! are expanded (CleanVision reads palette indices as brightness), and 16 bits are rounded to 8 (there they exceed the range).
 
+use kernels::{Loops, vectorized};
 use serde::{Deserialize, Serialize};
 
 use super::pillow::{self, Filter};
@@ -102,10 +103,12 @@ fn gray_percentiles(counts: &[u32; 256], n: usize) -> [f64; 2] {
 /// Exact order statistics of the brightness, by its square in whole numbers: coarse counts first, then the values of the bins needed.
 fn color_percentiles(bytes: &[u8]) -> [f64; 2] {
     const SHIFT: u32 = 14;
-    let square = |p: &[u8]| 241 * u32::from(p[0]).pow(2) + 691 * u32::from(p[1]).pow(2) + 68 * u32::from(p[2]).pow(2);
-    let mut bins = vec![0u32; ((1000 * 255 * 255) >> SHIFT) as usize + 1];
-    for pixel in bytes.chunks_exact(3) {
-        bins[(square(pixel) >> SHIFT) as usize] += 1;
+    const BINS: usize = ((1000 * 255 * 255) >> SHIFT) as usize + 1;
+    let mut squares = vec![0u32; bytes.len() / 3];
+    vectorized(Squares { bytes, squares: &mut squares });
+    let mut bins = vec![0u32; BINS];
+    for square in &squares {
+        bins[(square >> SHIFT) as usize] += 1;
     }
     let wanted = positions(bytes.len() / 3);
     let bin_of = |position: usize| {
@@ -119,14 +122,31 @@ fn color_percentiles(bytes: &[u8]) -> [f64; 2] {
         (0, 0)
     };
     let places = wanted.map(|(low, high, _)| [bin_of(low), bin_of(high)]);
-    let needed: Vec<u32> = places.iter().flatten().map(|p| p.0).collect();
-    let mut values: Vec<u32> = bytes.chunks_exact(3).map(square).filter(|v| needed.contains(&(v >> SHIFT))).collect();
+    let mut needed = [false; BINS];
+    places.iter().flatten().for_each(|p| needed[p.0 as usize] = true);
+    let mut values: Vec<u32> = squares.into_iter().filter(|v| needed[(v >> SHIFT) as usize]).collect();
     values.sort_unstable();
     let value = |(bin, within): (u32, usize)| {
         let start = values.partition_point(|v| v >> SHIFT < bin);
         values.get(start + within).map_or(0.0, |&v| (f64::from(v) / 1000.0).sqrt() / 255.0)
     };
     [0, 1].map(|i| between(value(places[i][0]), value(places[i][1]), wanted[i].2))
+}
+
+/// Brightness squared of every pixel, in thousandths.
+struct Squares<'a> {
+    bytes: &'a [u8],
+    squares: &'a mut [u32],
+}
+
+impl Loops for Squares<'_> {
+    #[inline(always)]
+    fn run(self) {
+        for (slot, p) in self.squares.iter_mut().zip(self.bytes.chunks_exact(3)) {
+            let [r, g, b] = [u32::from(p[0]), u32::from(p[1]), u32::from(p[2])];
+            *slot = 241 * r * r + 691 * g * g + 68 * b * b;
+        }
+    }
 }
 
 /// Deviations of the edges and of the histogram of the reduced grey picture.
@@ -155,11 +175,15 @@ fn blur(bytes: &[u8], [height, width, channels]: [usize; 3]) -> (f64, f64) {
 /// Pillow's `FIND_EDGES`: eight times the pixel less its neighbours, clipped; the border is copied.
 fn find_edges(gray: &[u8], height: usize, width: usize) -> Vec<u8> {
     let mut out = gray.to_vec();
+    let mut sums = vec![0i32; width];
     for y in 1..height.saturating_sub(1) {
-        let rows: [&[u8]; 3] = [y - 1, y, y + 1].map(|row| &gray[row * width..(row + 1) * width]);
-        for x in 1..width.saturating_sub(1) {
-            let around: i32 = rows.iter().flat_map(|row| &row[x - 1..=x + 1]).map(|&v| i32::from(v)).sum();
-            out[y * width + x] = (9 * i32::from(rows[1][x]) - around).clamp(0, 255) as u8;
+        let [above, here, below] = [y - 1, y, y + 1].map(|row| &gray[row * width..(row + 1) * width]);
+        for (((sum, &a), &b), &c) in sums.iter_mut().zip(above).zip(here).zip(below) {
+            *sum = i32::from(a) + i32::from(b) + i32::from(c);
+        }
+        let edges = &mut out[y * width..(y + 1) * width];
+        for ((edge, around), &value) in edges[1..].iter_mut().zip(sums.windows(3)).zip(&here[1..]) {
+            *edge = (9 * i32::from(value) - around.iter().sum::<i32>()).clamp(0, 255) as u8;
         }
     }
     out

@@ -4,6 +4,7 @@ mod annotators;
 mod audit;
 mod augment_preview;
 mod benchmark;
+mod copies;
 mod evaluate;
 mod export;
 mod fetch;
@@ -31,6 +32,8 @@ pub fn run(args: Args) -> Result<()> {
         Command::Audit(args) => audit::run(&args),
         Command::LabelNext(args) => label_next::run(&args),
         Command::Annotators(args) => annotators::run(&args),
+        Command::StripMetadata(args) => copies::strip_metadata(&args),
+        Command::Anonymise(args) => copies::anonymise(&args),
         Command::AugmentPreview(args) => augment_preview::run(&args),
         Command::Benchmark(args) => benchmark::run(&args),
         Command::Export(args) => export::run(&args),

@@ -6,7 +6,7 @@ use std::time::Instant;
 
 use anyhow::{Context, Result, bail};
 use data::Dataset;
-use learn::{DeviceKind, LearnError, Recipe, TrainOptions, Trained};
+use learn::{DeviceKind, LeakPolicy, LearnError, Recipe, TrainOptions, Trained};
 
 use crate::args;
 use crate::failure::Usage;
@@ -18,7 +18,12 @@ use crate::terminal::{STOP, Talk, stop_on_interrupt};
 pub fn run(args: &args::Train) -> Result<()> {
     let recipe = recipe(args)?;
     let dataset = open::training_data(&args.data, &args.data_args, recipe.data.soft_targets)?;
-    let options = TrainOptions { device: device(args.device)?, cache: Some(data::feature_cache::default_dir()) };
+    let leaks = match args.leaks {
+        args::Leaks::Stop => LeakPolicy::Stop,
+        args::Leaks::Allow => LeakPolicy::Allow,
+        args::Leaks::Unchecked => LeakPolicy::Unchecked,
+    };
+    let options = TrainOptions { device: device(args.device)?, cache: Some(data::feature_cache::default_dir()), leaks };
     stop_on_interrupt();
     if args.find_lr {
         return find_lr(&dataset, &recipe, &options, args.json);
@@ -54,6 +59,7 @@ fn print_json(trained: &Trained, out: &Path) -> Result<()> {
         object.insert("data".into(), account.data.clone().into());
         object.insert("judged_on".into(), account.judged_on.clone().into());
         object.insert("seed".into(), account.recipe.seed.into());
+        object.insert("leaks".into(), serde_json::to_value(&account.leaks)?);
         object.insert("set_aside".into(), account.set_aside.len().into());
         object.insert("seconds".into(), serde_json::to_value(&account.seconds)?);
     }
@@ -76,6 +82,12 @@ fn print_text(dataset: &Dataset, trained: &Trained, out: &Path, start: Instant) 
             "\nset aside, as they could not be read: {} of {} images; the report lists them",
             account.set_aside.len(),
             dataset.len()
+        ))?;
+    }
+    let across = account.leaks.across.len();
+    if across > 0 {
+        output::line(&format!(
+            "\ntoo good by copies: {across} of the images that judge or choose are copies of training images (allowed)"
         ))?;
     }
     output::line(&format!(

@@ -6,6 +6,7 @@
 
 mod audit;
 mod bad_input;
+mod copies;
 mod exchange;
 mod interrupt;
 mod predict;

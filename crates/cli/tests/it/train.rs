@@ -65,7 +65,7 @@ fn the_summary_says_what_was_learned_and_where_it_is() {
     for line in ["model   runs/sky-scratch-1/model.safetensors", "report  runs/sky-scratch-1/report.html"] {
         assert!(told.stdout.contains(line), "{}", told.stdout);
     }
-    assert!(told.stderr.starts_with("reading images\ntraining\n  epoch 1: train loss "), "{}", told.stderr);
+    assert!(told.stderr.starts_with("looking for copies\nreading images\ntraining\n  epoch 1: train loss "), "{}", told.stderr);
 }
 
 #[test]
