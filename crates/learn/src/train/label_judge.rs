@@ -10,6 +10,7 @@ use evaluate::Predictions;
 
 use super::fitted::{fit_part, judge, screened, starting_point};
 use super::{Clock, Context, TrainOptions, table};
+use crate::leaks::Leaks;
 use crate::out_of_fold::{Folding, OutOfFold};
 use crate::plan::label;
 use crate::progress::Progress;
@@ -35,7 +36,8 @@ pub(crate) fn networks_out_of_fold(
     }
     recipe.check()?;
     let options = TrainOptions { cache: cache.map(Path::to_path_buf), ..TrainOptions::default() };
-    let mut context = Context { dataset, recipe: recipe.clone(), options: &options, progress, stop, clock: Clock::default() };
+    let mut context =
+        Context { dataset, recipe: recipe.clone(), options: &options, progress, stop, clock: Clock::default(), leaks: Leaks::default() };
     let work = work_folder(dataset, samples, recipe, folding, cache)?;
     let labels: Vec<usize> = samples.iter().map(|&i| label(dataset, i).unwrap_or(0)).collect();
     let groups = dataset.groups().map(|g| samples.iter().map(|&i| g[i].clone()).collect::<Vec<_>>());
