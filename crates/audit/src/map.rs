@@ -27,9 +27,15 @@ pub fn map(neighbours: &Neighbours, seed: u64) -> Vec<[f32; 2]> {
     let mut rng = ChaCha8Rng::seed_from_u64(seed);
     let start: Vec<f32> = (0..2 * n).map(|_| rng.random_range(-1e-2..1e-2)).collect();
     let samples: Vec<usize> = (0..n).collect();
-    let mut fit: tSNE<f32, usize> = tSNE::new(&samples);
-    let places = fit.perplexity((neighbours.k / 3) as f32).initial_embedding(start).fit_sne_with_neighbors(&table).embedding();
-    unit_square(&places)
+    let fit = || {
+        let mut fit: tSNE<f32, usize> = tSNE::new(&samples);
+        fit.perplexity((neighbours.k / 3) as f32).initial_embedding(start).fit_sne_with_neighbors(&table).embedding()
+    };
+    // The library sums in the order in which threads end: one thread makes the same map each time.
+    match rayon::ThreadPoolBuilder::new().num_threads(1).build() {
+        Ok(one) => unit_square(&one.install(fit)),
+        Err(_) => unit_square(&fit()),
+    }
 }
 
 /// Scales both axes alike, so that all points lie in the square.

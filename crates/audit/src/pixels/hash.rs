@@ -11,7 +11,8 @@ use super::pillow::{self, Filter};
 const SIDE: usize = 32;
 /// Frequencies of a hash, each way.
 const HASHED: usize = 8;
-/// Deviation of the reduced picture in grey levels below which its hash says nothing.
+/// Deviation of the reduced picture in grey levels, and root mean square of the hashed coefficients, below which its hash says nothing: rounding
+/// to whole levels alone gives 0.3 of both.
 const FLAT: f64 = 1.0;
 
 /// One of the eight ways to mirror and turn a picture by quarters: bit 0 mirrors left and right, bit 1 top and bottom, bit 2 swaps rows
@@ -77,7 +78,8 @@ impl Look {
         let small = reduced(bytes, shape);
         let coefficients = transform(&small);
         let hashes = std::array::from_fn(|i| hash(&coefficients, Symmetry(i as u8)));
-        Look { hashes, flat: deviation(&small) < FLAT, thumbnail: Thumbnail(small.into()) }
+        let chance = energy(&coefficients) < FLAT * FLAT * (HASHED * HASHED - 1) as f64;
+        Look { hashes, flat: chance || deviation(&small) < FLAT, thumbnail: Thumbnail(small.into()) }
     }
 
     /// imagededup's pHash.
@@ -95,6 +97,11 @@ pub fn phash(image: &Image) -> u64 {
 /// 32×32 by Lanczos, then grey.
 fn reduced(bytes: &[u8], shape: [usize; 3]) -> Vec<u8> {
     pillow::luma(pillow::resize(bytes, shape, [SIDE, SIDE], Filter::Lanczos), shape[2])
+}
+
+/// Of the coefficients without the first, the mean.
+fn energy(coefficients: &Coefficients) -> f64 {
+    coefficients.iter().flatten().skip(1).map(|c| c * c).sum()
 }
 
 /// Standard deviation of grey values.

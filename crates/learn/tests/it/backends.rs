@@ -7,7 +7,7 @@
 //! |---|---|---|
 //! | loss, gradients of one op | 1e-4 | sums in another order |
 //! | running statistics | 1e-5 | one sum in another order, mixed with what was |
-//! | gradients of a network, one step | 5e-3 | dozens of layers; Winograd's transforms move values by 1e-5, some across the corner of a clamp |
+//! | gradients of a network, one step | 1e-3 | dozens of layers, Winograd's transforms; clamps replaced by SiLU, since a rounding error that crosses a corner is a jump |
 //! | weights after ten steps of SGD, whole network (Euclidean) | 1e-4 | the bound that training promises |
 
 use std::collections::BTreeMap;
@@ -22,7 +22,7 @@ use crate::tiny::{noise, weights};
 
 const OP: f32 = 1e-4;
 const STATISTICS: f32 = 1e-5;
-const NETWORK: f32 = 5e-3;
+const NETWORK: f32 = 1e-3;
 const TEN_STEPS: f64 = 1e-4;
 
 const KEY: NoiseKey = NoiseKey { seed: 7, epoch: 1, step: 2 };
@@ -260,14 +260,25 @@ fn zoo(name: &str, size: usize) -> Graph {
     model.build(&config).unwrap()
 }
 
+/// The graph with SiLU in the place of clamps: without corners, rounding stays rounding.
+fn smooth(mut graph: Graph) -> Graph {
+    for node in &mut graph.nodes {
+        if matches!(node.op, Op::Activation(Activation::Relu | Activation::Relu6)) {
+            node.op = Op::Activation(Activation::Silu);
+        }
+    }
+    graph.check().unwrap();
+    graph
+}
+
 #[test]
 fn networks_of_the_zoo() {
-    for (name, size) in [("tiny_cnn", 28), ("resnet18", 32), ("efficientnet_lite0", 40), ("vit_tiny_patch16_224", 32)] {
-        let graph = zoo(name, size);
+    for (name, size) in [("tiny_cnn", 28), ("resnet18", 64), ("efficientnet_lite0", 64), ("vit_tiny_patch16_224", 32)] {
+        let graph = smooth(zoo(name, size));
         let frozen = vec![false; graph.stages.len()];
         agree(&graph, 4, &frozen, BatchNormMode::Batch, NETWORK);
     }
-    let graph = zoo("efficientnet_lite0", 40);
+    let graph = smooth(zoo("efficientnet_lite0", 64));
     let mut frozen = vec![false; graph.stages.len()];
     frozen[..4].fill(true);
     agree(&graph, 4, &frozen, BatchNormMode::Frozen, NETWORK);
@@ -276,7 +287,7 @@ fn networks_of_the_zoo() {
 /// Ten steps of SGD on a few images: the weights move together.
 #[test]
 fn ten_steps_end_in_the_same_weights() {
-    for (name, size) in [("tiny_cnn", 28), ("resnet18", 32)] {
+    for (name, size) in [("tiny_cnn", 28), ("resnet18", 64)] {
         let graph = zoo(name, size);
         let input = noise(&[&[8], graph.input_shape()].concat(), 4);
         let options = FitOptions { optimizer: OptimizerKind::Sgd, momentum: 0.0, weight_decay: 1e-4, ..FitOptions::default() };
