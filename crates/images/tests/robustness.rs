@@ -96,6 +96,19 @@ fn many_scans_are_refused_before_they_cost_time() {
     assert!(images::decode_for(&bytes, &wanted, &DecodeOptions::default()).is_err());
 }
 
+/// A run of zeros that ends beyond its block, found by fuzzing: damage, not a panic inside the decoder.
+#[test]
+fn a_run_past_the_block_is_damage() {
+    let mut bytes = vec![0xff, 0xd8, 0xff];
+    bytes.extend_from_slice(include_bytes!("golden/run_past_the_block.bin"));
+    for side in [1, 2, 4, 8, 16, 32, 64, 128] {
+        let wanted = images::Preprocess { resize: images::Resize::Squash, ..images::Preprocess::imagenet([side, side]) };
+        if let Err(error) = images::decode_for(&bytes, &wanted, &DecodeOptions::default()) {
+            assert!(!error.to_string().contains("gave up"), "{side}: {error}");
+        }
+    }
+}
+
 const NAMES: [&str; 12] = [
     "baseline.jpg",
     "progressive.jpg",

@@ -126,7 +126,8 @@ fn sequential(bits: &mut Bits, part: &Part, dc: &mut i32, last: usize, out: &mut
         }
         k += step.run + 1;
         // Beyond `last` nothing is read; beyond 63 the file is damaged.
-        *out.get_mut(k)? = step.value as f32 * part.quantisation[k];
+        let (slot, factor) = (out.get_mut(k)?, part.quantisation.get(k)?);
+        *slot = step.value as f32 * factor;
     }
     ac.leap(&mut local, k)?;
     *bits = local;
