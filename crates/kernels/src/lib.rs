@@ -1,8 +1,9 @@
 //! CPU microkernels of Fieldmark: slices in, slices out.
 //!
-//! Everything is `f32`. Feature maps are NHWC: `[N, H, W, C]`, channels fastest. The instruction set is chosen at run time
-//! ([`Isa::best`]); the environment variable `FIELDMARK_ISA` (`avx512`, `avx2` or `portable`) forces a lower one. Work is spread over
-//! the current rayon pool, and no sum is ever split between threads: results are the same, bit for bit, for any number of threads.
+//! Values are `f32`; [`bf16`] and [`int8`] hold the products of narrower ones, [`train`] the gradients. Feature maps are NHWC: `[N, H, W, C]`,
+//! channels fastest. The instruction set is chosen at run time ([`Isa::best`]); the environment variable `FIELDMARK_ISA` (`avx512`, `avx2` or
+//! `portable`) forces a lower one. Work is spread over the installed [`Threads`], else over rayon's current pool, and no sum is ever split
+//! between threads: results are the same, bit for bit, for any number of threads.
 //!
 //! Functions panic where a slice's length and the stated shape disagree: that is a bug of the caller, never of a user's data.
 
