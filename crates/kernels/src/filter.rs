@@ -29,6 +29,8 @@ impl Filter {
     #[inline(always)]
     pub unsafe fn run<S: Simd>(&self, s: S, kernel: usize, stride: usize) {
         match (kernel, stride) {
+            (_, 1) if S::LANES != 16 => s.vectorize(Narrow::<1>(self, kernel)),
+            (_, 2) if S::LANES != 16 => s.vectorize(Narrow::<2>(self, kernel)),
             (3, 1) => s.vectorize(Line::<3, 1>(self)),
             (3, 2) => s.vectorize(Line::<3, 2>(self)),
             (5, 1) => s.vectorize(Line::<5, 1>(self)),
@@ -62,18 +64,16 @@ impl<const K: usize, const ST: usize> Line<'_, K, ST> {
     fn line<S: Simd, const N8: usize, const N7: usize, const N4: usize, const N1: usize>(&self, s: S, channel: usize) {
         let pixels = self.0.pixels;
         let mut x = 0;
-        // Eight sums hide the latency of their additions; only 32 registers hold them and their inputs.
-        if S::LANES == 16 {
-            if pixels.is_multiple_of(7) && !pixels.is_multiple_of(8) {
-                while x < pixels {
-                    self.tile::<S, 7, N7>(s, channel, x);
-                    x += 7;
-                }
+        // Eight sums hide the latency of their additions; 32 registers hold them and their inputs.
+        if pixels.is_multiple_of(7) && !pixels.is_multiple_of(8) {
+            while x < pixels {
+                self.tile::<S, 7, N7>(s, channel, x);
+                x += 7;
             }
-            while x + 8 <= pixels {
-                self.tile::<S, 8, N8>(s, channel, x);
-                x += 8;
-            }
+        }
+        while x + 8 <= pixels {
+            self.tile::<S, 8, N8>(s, channel, x);
+            x += 8;
         }
         while x + 4 <= pixels {
             self.tile::<S, 4, N4>(s, channel, x);
@@ -101,6 +101,72 @@ impl<const K: usize, const ST: usize> Line<'_, K, ST> {
                     for i in 0..XT {
                         acc[i] = s.fma(input[i * ST + kx], tap, acc[i]);
                     }
+                }
+            }
+            for (i, &v) in acc.iter().enumerate() {
+                let v = match f.clamp {
+                    Some(clamp) => s.min(s.splat(clamp.high), s.max(s.splat(clamp.low), v)),
+                    None => v,
+                };
+                s.store_first(f.out.add((x + i) * f.out_stride + channel), count, v);
+            }
+        }
+    }
+}
+
+/// A row where 16 registers are all there are: sums of up to eight columns stay in them, inputs are read from the cache again for each tap
+/// of `1` a row.
+struct Narrow<'a, const ST: usize>(&'a Filter, usize);
+
+impl<const ST: usize> Kernel for Narrow<'_, ST> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<S: Simd>(self, s: S) {
+        for channel in (0..self.0.width).step_by(S::LANES) {
+            self.line(s, channel);
+        }
+    }
+}
+
+impl<const ST: usize> Narrow<'_, ST> {
+    #[inline(always)]
+    fn line<S: Simd>(&self, s: S, channel: usize) {
+        let tiles = self.0.pixels.div_ceil(8);
+        let mut x = 0;
+        for left in (1..=tiles).rev() {
+            // Tiles of nearly equal width: a single column waits for each of its additions.
+            let width = (self.0.pixels - x).div_ceil(left);
+            match width {
+                8 => self.columns::<S, 8>(s, channel, x),
+                7 => self.columns::<S, 7>(s, channel, x),
+                6 => self.columns::<S, 6>(s, channel, x),
+                5 => self.columns::<S, 5>(s, channel, x),
+                4 => self.columns::<S, 4>(s, channel, x),
+                3 => self.columns::<S, 3>(s, channel, x),
+                2 => self.columns::<S, 2>(s, channel, x),
+                _ => self.columns::<S, 1>(s, channel, x),
+            }
+            x += width;
+        }
+    }
+
+    #[inline(always)]
+    fn columns<S: Simd, const XT: usize>(&self, s: S, channel: usize, x: usize) {
+        let Self(f, kernel) = *self;
+        let count = S::LANES.min(f.width - channel);
+        // SAFETY: `Filter::run`'s promise: whole vectors are readable in the lines, `count` values in taps, bias and output.
+        unsafe {
+            let mut acc = [f.bias.map_or(s.splat(0.0), |bias| s.load_first(bias.add(channel), count)); XT];
+            for (ky, line) in f.lines.iter().enumerate().take(kernel) {
+                let Some(line) = line else { continue };
+                let (mut line, mut tap) = (line.add(x * ST * f.pixel + channel), f.taps.add(ky * kernel * f.tap_stride + channel));
+                for _ in 0..kernel {
+                    let value = s.load_first(tap, count);
+                    for (i, acc) in acc.iter_mut().enumerate() {
+                        *acc = s.fma(s.load(line.add(i * ST * f.pixel)), value, *acc);
+                    }
+                    (line, tap) = (line.wrapping_add(f.pixel), tap.wrapping_add(f.tap_stride));
                 }
             }
             for (i, &v) in acc.iter().enumerate() {

@@ -61,7 +61,8 @@ pub fn extract(
         .ok_or_else(|| LearnError::Probe(format!("the graph {:?} has no activation named \"features\"", backbone.graph.name)))?;
     let columns: usize = backbone.graph.node(node).shape.iter().product();
     let cache = cache.map(|folder| FeatureCache::open(folder, &fingerprint(backbone, node))).transpose()?;
-    let keys: Vec<Option<[u8; 32]>> = indices.par_iter().map(|&i| content_hash(&dataset.samples[i]).ok()).collect();
+    let key = |&i: &usize| cache.as_ref().and_then(|_| content_hash(&dataset.samples[i]).ok());
+    let keys: Vec<Option<[u8; 32]>> = indices.par_iter().map(key).collect();
     let mut found: Vec<Option<Vec<f32>>> = keys
         .iter()
         .map(|key| cache.as_ref().zip(key.as_ref()).and_then(|(cache, key)| cache.get(key)).filter(|row| row.len() == columns))

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Result, bail};
 use data::{Dataset, fetch};
-use engine::quantize::{Agreement, Bounds, CalibrationOptions, Kept, Measured, Quantization, calibrate, choose};
+use engine::quantize::{Agreement, Bounds, CalibrationOptions, Kept, Measured, Quantization, calibrate_judged, choose};
 use engine::{FORMAT_VERSION, Model};
 use serde_json::json;
 
@@ -13,8 +13,10 @@ use crate::failure::Usage;
 use crate::open;
 use crate::output;
 
-/// Images that judge, at most.
+/// Images that judge what was made, at most.
 const JUDGES: usize = 512;
+/// Images that choose between methods, widths and layers, at most: neither those that calibrate nor those that judge.
+const CHOOSERS: usize = 192;
 
 pub fn run(args: &args::Quantize) -> Result<()> {
     let mut model = open::model(&args.model)?;
@@ -24,7 +26,7 @@ pub fn run(args: &args::Quantize) -> Result<()> {
     }
     let out = args.out.clone().unwrap_or_else(|| place(&args.model));
     let mut images = Images::read(args, &model)?;
-    let (first, second) = images.divide(args.images);
+    let [first, choosers, judges] = images.divide(args.images);
     model.metadata.quantization = None;
     let bounds = Bounds { top1: args.bound / 100.0, logit_error: args.logit_bound / 100.0 };
     let options = CalibrationOptions {
@@ -34,12 +36,12 @@ pub fn run(args: &args::Quantize) -> Result<()> {
         threads: args.threads,
         ..CalibrationOptions::default()
     };
-    eprintln!("calibrating on {} images, judging on {} others", first.count, second.count);
-    let mut made = calibrate(&model.graph, &model.weights, first.values, &options)?;
-    let (chosen, measured) = choose(&model.graph, &model.weights, Some(&made), second.values, &bounds, args.threads)?;
+    eprintln!("calibrating on {} images, choosing by {} others, judging on {} further ones", first.count, choosers.count, judges.count);
+    let mut made = calibrate_judged(&model.graph, &model.weights, first.values, choosers.values, &options)?;
+    let (chosen, measured) = choose(&model.graph, &model.weights, Some(&made), judges.values, &bounds, args.threads)?;
     made.agreement = measured.iter().find(|m| m.precision == engine::Precision::Int8).map(|m| m.agreement.clone());
     made.chosen = Some(chosen);
-    let counts = [first.count, second.count];
+    let counts = [first.count, choosers.count, judges.count];
     (model.metadata.format_version, model.metadata.quantization) = (FORMAT_VERSION, Some(made));
     model.save(&out)?;
     report(args, &model, &out, counts, images.failed, &measured, &bounds)
@@ -65,10 +67,10 @@ struct Part<'a> {
 }
 
 impl Images {
-    /// Those of the data, evenly spaced where there are more than are used: the first half of the pairs calibrates, the second judges.
+    /// Those of the data, evenly spaced where there are more than are used.
     fn read(args: &args::Quantize, model: &Model) -> Result<Self> {
         let preprocess = &model.metadata.preprocess;
-        let wanted = args.images + args.images.max(JUDGES);
+        let wanted = args.images + CHOOSERS + args.images.max(JUDGES);
         let size = model.graph.input_shape().iter().product::<usize>();
         let mut images = Self { values: Vec::new(), size, failed: 0 };
         let mut set_aside = |what: &str, reason: &str| {
@@ -99,22 +101,24 @@ impl Images {
         Ok(images)
     }
 
-    /// Images to calibrate with and others to judge with; all for both where there are too few.
-    fn divide(&mut self, wanted: usize) -> (Part<'_>, Part<'_>) {
+    /// Images to calibrate with, others to choose by and further ones to judge with; all for all three where there are too few.
+    fn divide(&mut self, wanted: usize) -> [Part<'_>; 3] {
         let count = self.values.len() / self.size;
-        if count < 8 {
-            eprintln!("warning: {count} images only: they calibrate and judge, so the agreement flatters; give it some hundreds");
-            let all = || Part { values: &self.values, count };
-            return (all(), all());
+        if count < 12 {
+            eprintln!("warning: {count} images only: they calibrate, choose and judge, so the agreement flatters; give it some hundreds");
+            return [(); 3].map(|()| Part { values: &self.values, count });
         }
-        // Every so many-th image calibrates: the kinds of pictures are the same in both parts.
-        let first = wanted.min(count / 2);
+        // Every so many-th image calibrates, and of the others every so many-th chooses: the kinds of pictures are the same in all parts.
+        let first = wanted.min(count / 3);
         let mut order: Vec<usize> = spaced(count, first);
         let rest: Vec<usize> = (0..count).filter(|i| !order.contains(i)).collect();
-        order.extend(rest);
+        let choosers: Vec<usize> = spaced(rest.len(), CHOOSERS.min(rest.len() / 3)).into_iter().map(|i| rest[i]).collect();
+        order.extend(&choosers);
+        order.extend(rest.into_iter().filter(|i| !choosers.contains(i)));
         self.values = order.iter().flat_map(|&i| self.values[i * self.size..(i + 1) * self.size].iter().copied()).collect();
-        let (a, b) = self.values.split_at(first * self.size);
-        (Part { values: a, count: first }, Part { values: b, count: count - first })
+        let (a, others) = self.values.split_at(first * self.size);
+        let (b, c) = others.split_at(choosers.len() * self.size);
+        [Part { values: a, count: first }, Part { values: b, count: choosers.len() }, Part { values: c, count: c.len() / self.size }]
     }
 }
 
@@ -146,7 +150,7 @@ fn report(
     args: &args::Quantize,
     model: &Model,
     out: &Path,
-    [calibrated, judged]: [usize; 2],
+    [calibrated, chose, judged]: [usize; 3],
     failed: usize,
     measured: &[Measured],
     bounds: &Bounds,
@@ -163,7 +167,7 @@ fn report(
             })
             .collect();
         return output::json(&json!({
-            "model": args.model, "out": out, "bytes": bytes, "method": made.method.to_string(), "activations": made.activations, "calibrated_on": calibrated, "judged_on": judged,
+            "model": args.model, "out": out, "bytes": bytes, "method": made.method.to_string(), "activations": made.activations, "calibrated_on": calibrated, "chosen_by": chose, "judged_on": judged,
             "set_aside": failed, "kept": made.kept, "measured": rows, "auto": auto,
         }));
     }
@@ -205,12 +209,12 @@ mod tests {
     #[test]
     fn images_that_judge_do_not_calibrate() {
         let mut images = Images { values: (0..20).map(|i| i as f32).collect(), size: 1, failed: 0 };
-        let (a, b) = images.divide(5);
-        assert_eq!((a.values, a.count, b.count), (&[0.0, 4.0, 8.0, 12.0, 16.0][..], 5, 15));
+        let [a, b, c] = images.divide(5);
+        assert_eq!((a.values, a.count, b.count, c.count), (&[0.0, 4.0, 8.0, 12.0, 16.0][..], 5, 5, 10));
         assert!(b.values.iter().all(|v| !a.values.contains(v)));
+        assert!(c.values.iter().all(|v| !a.values.contains(v) && !b.values.contains(v)));
         let mut few = Images { values: vec![1.0, 2.0], size: 1, failed: 0 };
-        let (a, b) = few.divide(5);
-        assert_eq!((a.count, b.count), (2, 2));
+        assert_eq!(few.divide(5).map(|part| part.count), [2; 3]);
     }
 
     #[test]

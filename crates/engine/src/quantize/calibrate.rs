@@ -63,11 +63,23 @@ struct Calibration<'a> {
     weights: &'a Weights,
     /// Whole images `[C, H, W]`.
     images: &'a [f32],
-    options: &'a CalibrationOptions,
+    /// Images that choose between what the others made, and their logits in f32.
+    judges: &'a [f32],
     reference: Vec<f32>,
+    options: &'a CalibrationOptions,
+}
+
+/// [`calibrate_judged`] with the same images for both: bounds then flatter, since weights were fitted to these very images.
+///
+/// # Errors
+/// As [`calibrate_judged`].
+pub fn calibrate(graph: &Graph, weights: &Weights, images: &[f32], options: &CalibrationOptions) -> Result<Quantization, RunError> {
+    calibrate_judged(graph, weights, images, images, options)
 }
 
 /// Calibrates int8 on `images`, the values of preprocessed images `[C, H, W]` one after the other: some dozens that look like those to come.
+/// What is chosen (the method, the width, the layers kept wider) is chosen by `judges`, other images in the same form: some hundreds, so that
+/// the share of them that agrees means something.
 ///
 /// Ranges of activations are chosen as [`Method`] says; weights are symmetric with a scale for each output channel, and rounded so that the
 /// outputs of their layer on the images change least; the mean error that this makes in each output channel is taken off the bias (Nagel et
@@ -77,14 +89,20 @@ struct Calibration<'a> {
 ///
 /// # Errors
 /// No image, images of the wrong size, or what the engine says.
-pub fn calibrate(graph: &Graph, weights: &Weights, images: &[f32], options: &CalibrationOptions) -> Result<Quantization, RunError> {
+pub fn calibrate_judged(
+    graph: &Graph,
+    weights: &Weights,
+    images: &[f32],
+    judges: &[f32],
+    options: &CalibrationOptions,
+) -> Result<Quantization, RunError> {
     let size: usize = graph.input_shape().iter().product();
-    if images.is_empty() || !images.len().is_multiple_of(size.max(1)) {
-        return Err(RunError::Input { expected: graph.input_shape().to_vec(), found: vec![images.len()] });
+    if let Some(part) = [images, judges].iter().find(|part| part.is_empty() || !part.len().is_multiple_of(size.max(1))) {
+        return Err(RunError::Input { expected: graph.input_shape().to_vec(), found: vec![part.len()] });
     }
     let mut engine = Engine::new(graph, weights, EngineOptions { threads: options.threads, precision: Precision::F32 })?;
-    let reference = logits(&mut engine, images)?;
-    let calibration = Calibration { graph, weights, images, options, reference };
+    let reference = logits(&mut engine, judges)?;
+    let calibration = Calibration { graph, weights, images, judges, reference, options };
     let (mut quantization, mut agreement) = calibration.best(options.activations.unwrap_or_default(), &mut engine)?;
     if options.activations.is_none() && !options.bounds.hold(&agreement) {
         let wider = calibration.best(Activations::I16, &mut engine)?;
@@ -288,7 +306,7 @@ impl Calibration<'_> {
     }
 
     fn agreement(&self, quantization: &Quantization) -> Result<Agreement, RunError> {
-        let found = logits(&mut self.engine(quantization)?, self.images)?;
+        let found = logits(&mut self.engine(quantization)?, self.judges)?;
         Ok(Agreement::of(&self.reference, &found, self.graph.num_classes()))
     }
 
@@ -308,12 +326,12 @@ impl Calibration<'_> {
         Ok(quantization)
     }
 
-    /// Layers in int8, the worst first: by the error of the logits where that layer alone is in int8, on the first images.
+    /// Layers in int8, the worst first: by the error of the logits where that layer alone is in int8, on the first judges.
     fn sensitivity(&self, quantization: &Quantization) -> Result<Vec<String>, RunError> {
         let (layers, _) = outline(self.graph);
         let size: usize = self.graph.input_shape().iter().product();
-        let count = (self.images.len() / size).min(16);
-        let (images, reference) = (&self.images[..count * size], &self.reference[..count * self.graph.num_classes()]);
+        let count = (self.judges.len() / size).min(16);
+        let (images, reference) = (&self.judges[..count * size], &self.reference[..count * self.graph.num_classes()]);
         let names: Vec<String> = layers.iter().map(|l| self.name(l.head)).filter(|n| !quantization.kept.contains_key(n)).collect();
         let mut errors = Vec::with_capacity(names.len());
         for name in &names {

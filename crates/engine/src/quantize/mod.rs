@@ -5,7 +5,7 @@ mod choose;
 mod ranges;
 mod rounding;
 
-pub use calibrate::{CalibrationOptions, calibrate};
+pub use calibrate::{CalibrationOptions, calibrate, calibrate_judged};
 pub use choose::{Measured, choose};
 
 use std::collections::BTreeMap;
@@ -179,7 +179,7 @@ pub struct Quantization {
     pub rounded: BTreeMap<String, Vec<i8>>,
     /// Layers that stay in wider numbers, by name.
     pub kept: BTreeMap<String, Kept>,
-    /// Agreement with f32 on the calibration images.
+    /// Agreement with f32 on images that judged.
     pub agreement: Option<Agreement>,
     /// What `auto` uses.
     pub chosen: Option<Chosen>,
