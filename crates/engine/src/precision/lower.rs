@@ -36,7 +36,7 @@ impl Terms {
         let columns = self.bias.iter().zip(&self.scales).zip(&self.sums);
         let both = columns.map(|((&bias, &scale), &sum)| {
             let product = f64::from(input.scale) * f64::from(scale);
-            let bias = (f64::from(bias) / product).round_ties_even().clamp(-1e9, 1e9) as i32;
+            let bias = (f64::from(bias) / product).round_ties_even().clamp(-LARGEST_BIAS, LARGEST_BIAS) as i32;
             (bias - i32::from(input.zero) * sum, (product / output.map_or(1.0, |q| f64::from(q.scale))) as f32)
         });
         both.unzip()
@@ -145,8 +145,16 @@ impl Sizes {
 }
 
 impl Lowering {
-    /// The packed weights of a layer; its input is stored with `stored` channels (of one group, where it is more than the layer's).
-    pub fn narrow(&mut self, graph: &Graph, chain: &Chain, layer: Layer, stored: usize, factors: &Factors) -> Arc<NarrowWeights> {
+    /// The packed weights of a layer; its input is stored with `stored` channels (of one group, where it is more than the layer's), as
+    /// `input` says where they are integers.
+    pub fn narrow(
+        &mut self,
+        graph: &Graph,
+        chain: &Chain,
+        layer: Layer,
+        (stored, input): (usize, Option<Quant>),
+        factors: &Factors,
+    ) -> Arc<NarrowWeights> {
         let key = (chain.head, chain.norm, factors.written.is_some());
         if let Some(done) = self.narrow.get(&key) {
             return done.clone();
@@ -162,7 +170,7 @@ impl Lowering {
         let done = match (layer, s.depthwise) {
             (Layer::Int8, _) => {
                 let (width, bias) = (self.policy.width, bias.unwrap_or_else(|| vec![0.0; s.out]));
-                let (integers, scales) = match width {
+                let (mut integers, mut scales) = match width {
                     Width::Halves => wide_weights(&weight, s.out),
                     Width::Bytes => {
                         let (nearest, scales) = int8::quantize_channels(&weight, s.out);
@@ -171,6 +179,9 @@ impl Lowering {
                         (bytes.into_iter().map(i16::from).collect(), scales)
                     }
                 };
+                if let Some(input) = input {
+                    make_room(&mut integers, &mut scales, &bias, input.scale);
+                }
                 let sums =
                     integers.chunks_exact((integers.len() / s.out).max(1)).map(|row| row.iter().map(|&w| i32::from(w)).sum()).collect();
                 let terms = Terms { bias, scales, sums };
@@ -193,6 +204,21 @@ impl Lowering {
 
     fn keep(&mut self, key: (usize, Option<usize>, bool), weights: NarrowWeights) -> Arc<NarrowWeights> {
         self.narrow.entry(key).or_insert(Arc::new(weights)).clone()
+    }
+}
+
+/// Largest bias in units of a product: sums of products have the rest of 32 bits.
+const LARGEST_BIAS: f64 = 1e9;
+
+/// Makes the scales of outputs coarser whose bias would not fit: their weights are so small beside it that their last bits do not count.
+fn make_room(integers: &mut [i16], scales: &mut [f32], bias: &[f32], input_scale: f32) {
+    let row = (integers.len() / scales.len().max(1)).max(1);
+    for ((row, scale), bias) in integers.chunks_exact_mut(row).zip(scales).zip(bias) {
+        let excess = (f64::from(bias.abs()) / (f64::from(input_scale) * f64::from(*scale) * LARGEST_BIAS)) as f32;
+        if excess > 1.0 {
+            row.iter_mut().for_each(|w| *w = (f32::from(*w) / excess).round_ties_even() as i16);
+            *scale *= excess;
+        }
     }
 }
 
@@ -235,6 +261,20 @@ pub(crate) fn product_shape(graph: &Graph, head: usize, stored: usize) -> (ConvS
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_bias_that_dwarfs_its_weights_keeps_its_value() {
+        let (mut integers, mut scales) = wide_weights(&[1e-9, -3e-9, 0.5, -1.0], 2);
+        let bias = vec![0.75, 0.25];
+        let input = Quant { scale: 1e-3, zero: 0 };
+        make_room(&mut integers, &mut scales, &bias, input.scale);
+        assert_eq!(integers[2..], [4096, -8191]);
+        let sums = vec![0; 2];
+        let (integers, factors) = Terms { bias: bias.clone(), scales, sums }.of(input, None);
+        for ((integer, factor), bias) in integers.iter().zip(&factors).zip(&bias) {
+            assert!((*integer as f32 * factor - bias).abs() < 1e-5, "{integer} of {factor} for {bias}");
+        }
+    }
 
     #[test]
     fn wide_weights_leave_room_for_their_sums() {

@@ -199,7 +199,7 @@ impl<'b, 'a> Typed<'b, 'a> {
         // Bytes end where the range does, which lies within the bound of an activation.
         let end = |clamp: Clamp| if factors.written.is_some() { Clamp { high: f32::INFINITY, ..clamp } } else { clamp };
         let clamp = chain.clamp.map(end);
-        let weights = self.lowering.narrow(self.graph(), chain, layer, stored, &factors);
+        let weights = self.lowering.narrow(self.graph(), chain, layer, (stored, input.quant()), &factors);
         let (shape, rows) = product_shape(self.graph(), chain.head, stored);
         let terms = weights.terms().zip(input.quant());
         let (bias, scale) = terms.map(|(terms, input)| terms.of(input, output.quant())).unwrap_or_default();

@@ -18,7 +18,7 @@ impl Layout {
     }
 }
 
-/// `[k, n]` packed for the tile: panels of one to three vectors of columns, each panel's words contiguous.
+/// `[k, n]` packed for the tile: panels of one to three vectors of columns (two where vectors have eight lanes), each panel's words contiguous.
 #[derive(Debug, Clone)]
 pub(crate) struct PackedWords<F> {
     pub family: F,
@@ -65,12 +65,16 @@ impl<F: Family> PackedWords<F> {
 
     pub fn panels(&self) -> usize {
         let vectors = self.n.div_ceil(self.family.lanes());
-        vectors.div_ceil(3)
+        if self.family.lanes() == 8 { vectors.div_ceil(2) } else { vectors.div_ceil(3) }
     }
 
-    /// First vector and vectors of a panel: threes, but twos at the end rather than a one.
+    /// First vector and vectors of a panel: threes, but twos at the end rather than a one. Sixteen registers of eight lanes hold more rows of
+    /// sums under two vectors, so that what is made of each word of B serves more of them.
     fn vectors(&self, index: usize) -> (usize, usize) {
         let all = self.n.div_ceil(self.family.lanes());
+        if self.family.lanes() == 8 {
+            return (index * 2, 2.min(all - index * 2));
+        }
         let panels = all.div_ceil(3);
         let twos = (panels * 3 - all).min(panels);
         if all < 3 {

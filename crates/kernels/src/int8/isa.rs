@@ -229,6 +229,52 @@ unsafe impl<const HALVES: bool> Dot for Portable<HALVES> {
     }
 }
 
+/// [`finish_plainly`] for eight sums: the same roundings in the same order.
+///
+/// # Safety
+/// As [`Dot::finish`], for eight sums, on a processor with AVX2.
+#[cfg(target_arch = "x86_64")]
+#[allow(clippy::undocumented_unsafe_blocks, reason = "one promise for all: the caller's")]
+#[inline(always)]
+unsafe fn finish_eight(sums: *const u32, f: &Finish, row: usize, column: usize) {
+    let at = row * f.stride + column;
+    unsafe {
+        let sum = _mm256_add_epi32(_mm256_loadu_si256(sums.cast()), _mm256_loadu_si256(f.bias.add(column).cast()));
+        let mut v = _mm256_mul_ps(_mm256_cvtepi32_ps(sum), _mm256_loadu_ps(f.scale.add(column)));
+        let (low, high) = (_mm256_set1_ps(f.low), _mm256_set1_ps(f.high));
+        match f.form {
+            Form::F32 => {
+                if !f.residual.is_null() {
+                    v = _mm256_add_ps(v, _mm256_loadu_ps(f.residual.cast::<f32>().add(at)));
+                }
+                v = _mm256_min_ps(high, _mm256_max_ps(low, v));
+                _mm256_storeu_ps(f.out.cast::<f32>().add(at), v);
+            }
+            Form::Bytes => {
+                if !f.residual.is_null() {
+                    let bytes = _mm256_cvtepu8_epi32(_mm_loadl_epi64(f.residual.add(at).cast()));
+                    let values = _mm256_cvtepi32_ps(_mm256_sub_epi32(bytes, _mm256_set1_epi32(f.residual_zero)));
+                    v = _mm256_add_ps(v, _mm256_mul_ps(values, _mm256_set1_ps(f.residual_scale)));
+                }
+                v = _mm256_min_ps(high, _mm256_max_ps(low, v));
+                let q = _mm256_add_epi32(_mm256_cvtps_epi32(v), _mm256_set1_epi32(f.zero));
+                let halves = _mm_packus_epi32(_mm256_castsi256_si128(q), _mm256_extracti128_si256::<1>(q));
+                _mm_storel_epi64(f.out.add(at).cast(), _mm_packus_epi16(halves, halves));
+            }
+            Form::Halves => {
+                if !f.residual.is_null() {
+                    let halves = _mm256_cvtepi16_epi32(_mm_loadu_si128(f.residual.cast::<i16>().add(at).cast()));
+                    v = _mm256_add_ps(v, _mm256_mul_ps(_mm256_cvtepi32_ps(halves), _mm256_set1_ps(f.residual_scale)));
+                }
+                v = _mm256_min_ps(high, _mm256_max_ps(low, v));
+                let q = _mm256_cvtps_epi32(v);
+                let halves = _mm_packs_epi32(_mm256_castsi256_si128(q), _mm256_extracti128_si256::<1>(q));
+                _mm_storeu_si128(f.out.cast::<i16>().add(at).cast(), halves);
+            }
+        }
+    }
+}
+
 #[cfg(target_arch = "x86_64")]
 type Dot256 = fn(__m256i, __m256i, __m256i) -> __m256i;
 
@@ -285,8 +331,7 @@ macro_rules! eight_lanes {
             }
             #[inline(always)]
             unsafe fn finish(self, sums: *const u32, f: &Finish, row: usize, column: usize, n: usize) {
-                // The plain loop, for whole vectors of known length, compiles into vectors.
-                unsafe { if n == 8 { finish_plainly(sums, f, row, column, 8) } else { finish_plainly(sums, f, row, column, n) } }
+                unsafe { if n == 8 { finish_eight(sums, f, row, column) } else { finish_plainly(sums, f, row, column, n) } }
             }
         }
     };
