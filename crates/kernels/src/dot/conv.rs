@@ -56,7 +56,7 @@ pub(crate) struct Sizes<'a> {
     pub geometry: Geometry,
     /// The input's bytes.
     pub input: &'a [u8],
-    /// Every byte of the padding.
+    /// What padding is made of: every byte, or every value where bytes are widened.
     pub padding: u8,
     /// First channel that is read.
     pub first: usize,
@@ -263,7 +263,11 @@ impl Gather<'_> {
     #[inline(always)]
     fn pad(&mut self, bytes: Range<usize>) {
         let all = self.values.len() * 4;
-        self.values.numbers_mut::<u8>(all)[bytes].fill(self.sizes.padding);
+        let padding = self.sizes.padding;
+        if (self.bytes, self.word) == (1, 2) {
+            return self.values.numbers_mut::<u16>(all / 2)[bytes.start / 2..bytes.end / 2].fill(u16::from(padding));
+        }
+        self.values.numbers_mut::<u8>(all)[bytes].fill(padding);
     }
 
     /// Copies `count` values from value `from` of the input to byte `at` of the copy.
@@ -271,6 +275,11 @@ impl Gather<'_> {
     fn copy(&mut self, at: usize, from: usize, count: usize) {
         let input = &self.sizes.input[from * self.bytes..(from + count) * self.bytes];
         let all = self.values.len() * 4;
+        if (self.bytes, self.word) == (1, 2) {
+            let output = &mut self.values.numbers_mut::<u16>(all / 2)[at / 2..at / 2 + count];
+            output.iter_mut().zip(input).for_each(|(wide, &byte)| *wide = u16::from(byte));
+            return;
+        }
         let output = &mut self.values.numbers_mut::<u8>(all)[at..at + count * self.word];
         if self.word == self.bytes {
             output.copy_from_slice(input);

@@ -12,7 +12,7 @@ pub(crate) trait Family: Copy + Send + Sync + 'static {
     type Finish: Copy;
     /// Bytes of a value of the input.
     fn bytes(self) -> usize;
-    /// Bytes of a value in a word: more than `bytes` where inputs (bf16) are widened (to f32) on their way to the product.
+    /// Bytes of a value in a word: more than `bytes` where inputs are widened on their way to the product (bf16 to f32, bytes to 16 bits).
     fn word_bytes(self) -> usize;
     /// Vectors of this many sums.
     fn lanes(self) -> usize;

@@ -135,6 +135,43 @@ impl Family for Integers {
     }
 }
 
+/// [`Integers`] of a dense product. AVX2 multiplies pairs of 16-bit integers at once and has nothing of the kind for bytes (`vpmaddubsw`
+/// saturates), so that bytes are widened there, once for all that read them, rather than in the product.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Products(pub Integers);
+
+impl Products {
+    /// Whether bytes become 16-bit integers on their way.
+    pub fn widens(self) -> bool {
+        match self.0.isa {
+            #[cfg(target_arch = "x86_64")]
+            Int8::Avx2 => self.0.width == Width::Bytes,
+            _ => false,
+        }
+    }
+}
+
+impl Family for Products {
+    type Finish = Finish;
+
+    fn bytes(self) -> usize {
+        self.0.bytes()
+    }
+
+    fn word_bytes(self) -> usize {
+        if self.widens() { 2 } else { self.0.word_bytes() }
+    }
+
+    fn lanes(self) -> usize {
+        self.0.lanes()
+    }
+
+    #[inline]
+    fn run<K: DotKernel<Finish>>(self, kernel: K) -> K::Output {
+        if self.widens() { Integers { width: Width::Halves, ..self.0 }.run(kernel) } else { self.0.run(kernel) }
+    }
+}
+
 /// The definition of [`Dot::finish`] for bytes, 16-bit integers and f32.
 ///
 /// # Safety

@@ -3,7 +3,7 @@
 use crate::conv::ConvShape;
 use crate::dot::{Family, Geometry, PackedWords, Sizes, convolve};
 use crate::int8::Width;
-use crate::int8::isa::Integers;
+use crate::int8::isa::{Integers, Products};
 use crate::int8::maps::Quant;
 
 /// What is read.
@@ -103,7 +103,7 @@ pub fn quantize_channels(weight: &[f32], out: usize) -> (Vec<i8>, Vec<f32>) {
 /// Weights of a convolution, packed: one operand a group.
 #[derive(Debug, Clone)]
 pub struct ConvWeights {
-    groups: Vec<PackedWords<Integers>>,
+    groups: Vec<PackedWords<Products>>,
     geometry: Geometry,
     kernel: [usize; 2],
     dilation: [usize; 2],
@@ -130,14 +130,15 @@ impl ConvWeights {
     ) -> Self {
         let (taps, count, columns) = (kernel[0] * kernel[1], channels / groups, out / groups);
         assert_eq!(weight.len(), out * count * taps, "weights");
+        let family = Products(family);
         let geometry = Geometry::new(kernel, dilation, channels, groups, family.word_bytes());
         let pack = |g: usize| {
             PackedWords::new(family, geometry.layout, columns, |segment, at, column| {
                 let k = segment * geometry.layout.run + at;
                 let weight = weight[((g * columns + column) * count + k % count) * taps + k / count];
-                match family.width {
-                    Width::Bytes => u32::from(weight as i8 as u8),
-                    Width::Halves => u32::from(weight as u16),
+                match family.word_bytes() {
+                    1 => u32::from(weight as i8 as u8),
+                    _ => u32::from(weight as u16),
                 }
             })
         };
@@ -255,7 +256,7 @@ pub fn conv2d(output: Output, input: Input, shape: &ConvShape, weights: &ConvWei
     let (bytes, padding) = input.bytes();
     let mut column = 0;
     for (index, group) in weights.groups.iter().enumerate() {
-        assert_eq!(group.family.width, input.width(), "weights for maps of another width");
+        assert_eq!(group.family.0.width, input.width(), "weights for maps of another width");
         let first = index * (shape.channels / weights.groups.len());
         let sizes = Sizes { shape, geometry: weights.geometry, input: bytes, padding, first };
         // SAFETY: `finish` checked output, bias, scale and residual, which are borrowed until the end.
