@@ -16,6 +16,7 @@ use crate::pack::{Matrix, PackedB};
 use crate::scratch;
 use crate::threads::{count, parallel};
 use crate::tile::{Ahead, Finish, Strip, tiles};
+use crate::value::Value;
 
 pub(crate) use training::winograd_side_training;
 
@@ -101,29 +102,29 @@ pub fn winograd(output: &mut [f32], input: &[f32], shape: &ConvShape, weights: &
 }
 
 /// As [`winograd`]; with `accumulate` the result is added to the output.
-pub(crate) fn winograd_into(
-    output: &mut [f32],
-    input: &[f32],
+pub(crate) fn winograd_into<T: Value>(
+    output: &mut [T],
+    input: &[T],
     shape: &ConvShape,
     weights: &WinogradWeights,
     epilogue: &Epilogue,
     accumulate: bool,
 ) {
     match weights.side {
-        2 => Tiled::<2, 4>::run(output, input, shape, weights, epilogue, accumulate),
-        _ => Tiled::<4, 6>::run(output, input, shape, weights, epilogue, accumulate),
+        2 => Tiled::<T, 2, 4>::run(output, input, shape, weights, epilogue, accumulate),
+        _ => Tiled::<T, 4, 6>::run(output, input, shape, weights, epilogue, accumulate),
     }
 }
 
 /// A convolution by tiles of `M × M` outputs and `A = M + 2` points a side.
-struct Tiled<'a, const M: usize, const A: usize> {
-    input: &'a [f32],
+struct Tiled<'a, T, const M: usize, const A: usize> {
+    input: &'a [T],
     shape: ConvShape,
     weights: &'a WinogradWeights,
     epilogue: &'a Epilogue<'a>,
     /// Whether the output's old values are added.
     accumulate: bool,
-    output: Shared,
+    output: Shared<T>,
     isa: Isa,
     /// Channels read and written.
     sizes: [usize; 2],
@@ -142,10 +143,10 @@ struct Block {
     strides: [usize; 2],
 }
 
-impl<'a, const M: usize, const A: usize> Tiled<'a, M, A> {
+impl<'a, T: Value, const M: usize, const A: usize> Tiled<'a, T, M, A> {
     fn run(
-        output: &mut [f32],
-        input: &'a [f32],
+        output: &mut [T],
+        input: &'a [T],
         shape: &ConvShape,
         weights: &'a WinogradWeights,
         epilogue: &'a Epilogue<'a>,
@@ -158,6 +159,7 @@ impl<'a, const M: usize, const A: usize> Tiled<'a, M, A> {
         assert_eq!(output.len(), shape.pixels() * n, "output");
         assert!(epilogue.bias.is_none_or(|bias| bias.len() == n), "one bias a channel");
         assert!(epilogue.residual.is_none_or(|r| r.len() == output.len()), "a residual of the output's shape");
+        assert!(T::WIDE || epilogue.residual.is_none(), "a residual in f32 beside an output of f32");
         let grid = [oh.div_ceil(M), ow.div_ceil(M)];
         let output = Shared(output.as_mut_ptr());
         let this = Self { input, shape: *shape, weights, epilogue, accumulate, output, isa, sizes: [c, n], grid };
@@ -225,13 +227,13 @@ enum Part {
 }
 
 /// One stage of some tiles or points of a block.
-struct Stage<'a, 'b, const M: usize, const A: usize> {
-    tiled: &'a Tiled<'b, M, A>,
+struct Stage<'a, 'b, T, const M: usize, const A: usize> {
+    tiled: &'a Tiled<'b, T, M, A>,
     block: Block,
     stage: Part,
 }
 
-impl<const M: usize, const A: usize> Kernel for Stage<'_, '_, M, A> {
+impl<T: Value, const M: usize, const A: usize> Kernel for Stage<'_, '_, T, M, A> {
     type Output = ();
 
     #[inline(always)]
@@ -244,14 +246,14 @@ impl<const M: usize, const A: usize> Kernel for Stage<'_, '_, M, A> {
     }
 }
 
-impl<const M: usize, const A: usize> Stage<'_, '_, M, A> {
+impl<T: Value, const M: usize, const A: usize> Stage<'_, '_, T, M, A> {
     /// `Bᵀ d B` of a tile.
     #[inline(always)]
     fn points<S: Simd>(&self, s: S, tile: usize) {
         let (n, place) = self.tiled.place(self.block.first + tile);
         let target = Shared(self.block.points.get().wrapping_add(tile * self.tiled.sizes[0]));
         // SAFETY: the block holds `stride` values for each point, `c` of them this tile's.
-        unsafe { tile_points::<S, A>(s, self.tiled.input, &self.tiled.shape, n, place, target, self.block.strides[0]) };
+        unsafe { tile_points::<S, T, A>(s, self.tiled.input, &self.tiled.shape, n, place, target, self.block.strides[0]) };
     }
 
     /// `[tiles, C] · [C, out]` at a point.
@@ -345,10 +347,9 @@ impl<const M: usize, const A: usize> Stage<'_, '_, M, A> {
                             }
                             let out = self.tiled.output.get().add(at);
                             if self.tiled.accumulate {
-                                v = s.add(v, load(out));
+                                v = s.add(v, T::load_first(s, out, count));
                             }
-                            let v = s.min(high, s.max(low, v));
-                            if full { s.store(out, v) } else { s.store_first(out, count, v) }
+                            T::store_first(s, out, count, s.min(high, s.max(low, v)));
                         }
                     }
                 }
@@ -363,9 +364,9 @@ impl<const M: usize, const A: usize> Stage<'_, '_, M, A> {
 /// # Safety
 /// `target` has room for them, and nobody else touches it meanwhile.
 #[inline(always)]
-pub(crate) unsafe fn tile_points<S: Simd, const A: usize>(
+pub(crate) unsafe fn tile_points<S: Simd, T: Value, const A: usize>(
     s: S,
-    input: &[f32],
+    input: &[T],
     shape: &ConvShape,
     n: usize,
     [y, x]: [usize; 2],
@@ -381,11 +382,11 @@ pub(crate) unsafe fn tile_points<S: Simd, const A: usize>(
     if rows.iter().chain(&columns).all(Option::is_some) {
         let first = image[((y - window.padding[0]) * w + x - window.padding[1]) * c..].as_ptr();
         // SAFETY: all pixels lie in the image; the caller's promise.
-        unsafe { transform::<S, A>(s, c, target, stride, |i, j| Some(first.wrapping_add((i * w + j) * c))) };
+        unsafe { transform::<S, T, A>(s, c, target, stride, |i, j| Some(first.wrapping_add((i * w + j) * c))) };
     } else {
         let pixel = |i: usize, j: usize| Some(image.as_ptr().wrapping_add((rows[i]? * w + columns[j]?) * c));
         // SAFETY: `pixel` gives pixels of the image alone; the caller's promise.
-        unsafe { transform::<S, A>(s, c, target, stride, pixel) };
+        unsafe { transform::<S, T, A>(s, c, target, stride, pixel) };
     }
 }
 
@@ -398,12 +399,12 @@ pub(crate) unsafe fn tile_points<S: Simd, const A: usize>(
     reason = "constant bounds over rows and columns alike: the loops unroll and the values stay in registers"
 )]
 #[inline(always)]
-unsafe fn transform<S: Simd, const A: usize>(
+unsafe fn transform<S: Simd, T: Value, const A: usize>(
     s: S,
     c: usize,
     target: Shared,
     stride: usize,
-    pixel: impl Fn(usize, usize) -> Option<*const f32>,
+    pixel: impl Fn(usize, usize) -> Option<*const T>,
 ) {
     let mut channel = 0;
     while channel < c {
@@ -412,7 +413,7 @@ unsafe fn transform<S: Simd, const A: usize>(
         for j in 0..A {
             let column: [S::V; A] = std::array::from_fn(|i| match pixel(i, j) {
                 // SAFETY: `count` channels of the pixel follow the `channel`th.
-                Some(pixel) => unsafe { s.load_first(pixel.add(channel), count) },
+                Some(pixel) => unsafe { T::load_first(s, pixel.add(channel), count) },
                 None => s.splat(0.0),
             });
             let column = to_points(s, column);

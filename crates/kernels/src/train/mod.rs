@@ -1,4 +1,4 @@
-//! Training in `f32`: forward passes that keep what the way back needs, gradients by inputs and by weights, losses and update rules.
+//! Training: forward passes that keep what the way back needs, gradients by inputs and by weights, losses and update rules.
 //!
 //! Everything is a function over slices that writes into the caller's memory. What is written needs no zeroing before; what a function works
 //! in meanwhile is kept by the calling thread from call to call. Feature maps are `[N, H, W, C]`, channels fastest; tokens `[N, T, D]`;
@@ -25,6 +25,7 @@ mod convolution;
 mod dense;
 mod depthwise;
 mod layer_norm;
+mod layout;
 mod linear;
 mod loss;
 mod norm;
@@ -37,13 +38,17 @@ mod tests;
 mod weight;
 mod winograd_weight;
 
-pub use activation::{add_into, apply, clamp, clamp_gradient, clamp_gradient_in_place, function_gradient, gate_gradient, softmax_gradient};
+pub use activation::{
+    add, add_into, apply, clamp, clamp_gradient, clamp_gradient_in_place, function_gradient, gate, gate_gradient, mask, mask_in_place,
+    multiply, softmax_gradient,
+};
 pub use attention::attention_gradient;
 pub use convolution::Convolution;
 pub use layer_norm::layer_norm_gradient;
+pub use layout::channels_last;
 pub use linear::Linear;
 pub use loss::cross_entropy;
 pub use norm::{BatchNorm, moments};
 pub use optimiser::{AdamW, Sgd, average};
-pub use pool::{average_pool_gradient, global_average_gradient, max_pool_gradient};
+pub use pool::{average_pool, average_pool_gradient, global_average, global_average_gradient, max_pool, max_pool_gradient};
 pub use sums::column_sums;
