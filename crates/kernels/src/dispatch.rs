@@ -144,28 +144,21 @@ pub(crate) unsafe trait Simd: Copy + Send + Sync + 'static {
     /// `n` halves are readable at `p`.
     #[inline(always)]
     unsafe fn load_half_first(self, p: *const u16, n: usize) -> Self::V {
-        let mut halves = [0; 16];
         // SAFETY: the caller's promise; sixteen halves are a vector or more.
-        unsafe {
-            if n >= Self::LANES {
-                return self.load_half(p);
-            }
-            (0..n).for_each(|i| halves[i] = *p.add(i));
-            self.load_half(halves.as_ptr())
-        }
+        unsafe { if n >= Self::LANES { self.load_half(p) } else { self.load_half(some_halves(p, n).as_ptr()) } }
     }
     /// # Safety
     /// `n <= LANES` halves are writable at `p`.
     #[inline(always)]
     unsafe fn store_half_first(self, p: *mut u16, n: usize, v: Self::V) {
-        let mut halves = [0; 16];
         // SAFETY: the caller's promise; sixteen halves are a vector or more.
         unsafe {
             if n >= Self::LANES {
                 return self.store_half(p, v);
             }
+            let mut halves = [0; 16];
             self.store_half(halves.as_mut_ptr(), v);
-            (0..n).for_each(|i| *p.add(i) = halves[i]);
+            put_halves(p, n, &halves);
         }
     }
     /// `a * b + c`.
@@ -179,6 +172,26 @@ pub(crate) unsafe trait Simd: Copy + Send + Sync + 'static {
     fn max(self, a: Self::V, b: Self::V) -> Self::V;
     /// The smaller; `b` where either is NaN.
     fn min(self, a: Self::V, b: Self::V) -> Self::V;
+}
+
+/// Some halves, zeros behind. Rarely wanted: kept out of the loops that call it.
+///
+/// # Safety
+/// `n` halves, sixteen at most, are readable at `p`.
+#[inline(never)]
+unsafe fn some_halves(p: *const u16, n: usize) -> [u16; 16] {
+    // SAFETY: the caller's promise.
+    std::array::from_fn(|i| if i < n { unsafe { *p.add(i) } } else { 0 })
+}
+
+/// # Safety
+/// `n` halves, sixteen at most, are writable at `p`.
+#[inline(never)]
+unsafe fn put_halves(p: *mut u16, n: usize, halves: &[u16; 16]) {
+    for (i, &half) in halves.iter().enumerate().take(n) {
+        // SAFETY: the caller's promise.
+        unsafe { *p.add(i) = half }
+    }
 }
 
 /// Any processor: four lanes that compilers map to the baseline vectors.
@@ -306,7 +319,7 @@ unsafe impl Simd for Avx2 {
     }
     #[inline(always)]
     unsafe fn load_first(self, p: *const f32, n: usize) -> Self::V {
-        unsafe { if n >= 8 { _mm256_loadu_ps(p) } else { _mm256_maskload_ps(p, mask8(n)) } }
+        unsafe { _mm256_maskload_ps(p, mask8(n)) }
     }
     #[inline(always)]
     unsafe fn store_first(self, p: *mut f32, n: usize, v: Self::V) {

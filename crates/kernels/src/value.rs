@@ -187,6 +187,21 @@ pub(crate) trait Value: crate::Number {
     /// # Safety
     /// `n <= LANES` values are writable at `p`.
     unsafe fn store_first<S: Simd>(s: S, p: *mut Self, n: usize, v: S::V);
+    /// A vector where `WHOLE`, else its first `n` values: loops are compiled once for whole vectors, once for a ragged end.
+    /// # Safety
+    /// As many values are readable at `p`.
+    #[inline(always)]
+    unsafe fn load_n<S: Simd, const WHOLE: bool>(s: S, p: *const Self, n: usize) -> S::V {
+        // SAFETY: the caller's promise.
+        unsafe { if WHOLE { Self::load(s, p) } else { Self::load_first(s, p, n) } }
+    }
+    /// # Safety
+    /// As many values are writable at `p`.
+    #[inline(always)]
+    unsafe fn store_n<S: Simd, const WHOLE: bool>(s: S, p: *mut Self, n: usize, v: S::V) {
+        // SAFETY: the caller's promise.
+        unsafe { if WHOLE { Self::store(s, p, v) } else { Self::store_first(s, p, n, v) } }
+    }
     /// The values themselves, where they are f32.
     fn as_f32(values: &[Self]) -> Option<&[f32]>;
     /// As [`Value::as_f32`], to write.
@@ -242,15 +257,8 @@ value!(u16, false, widen, round, load_half, store_half, load_half_first, store_h
 /// Copies `from` to `to`, widened or rounded where their kinds differ, on this thread.
 #[inline(always)]
 pub(crate) fn convert<S: Simd, T: Value, U: Value>(s: S, to: &mut [T], from: &[U]) {
-    assert_eq!(to.len(), from.len(), "equal lengths");
-    let whole = to.len() / S::LANES * S::LANES;
-    // SAFETY: vectors lie below `whole`, the rest behind it, in slices of one length.
-    unsafe {
-        for at in (0..whole).step_by(S::LANES) {
-            T::store(s, to.as_mut_ptr().add(at), U::load(s, from.as_ptr().add(at)));
-        }
-    }
-    to[whole..].iter_mut().zip(&from[whole..]).for_each(|(to, from)| *to = T::of(from.get()));
+    // A function of its own: in the closures where this is called, the instruction set would be lost.
+    s.vectorize(Chunk(to, from));
 }
 
 /// The values in f32, on this thread: themselves, or widened into `memory` of the same length.
@@ -288,7 +296,16 @@ impl<T: Value, U: Value> Kernel for Chunk<'_, T, U> {
 
     #[inline(always)]
     fn run<S: Simd>(self, s: S) {
-        convert(s, self.0, self.1);
+        let Self(to, from) = self;
+        assert_eq!(to.len(), from.len(), "equal lengths");
+        let whole = to.len() / S::LANES * S::LANES;
+        // SAFETY: vectors lie below `whole`, the rest behind it, in slices of one length.
+        unsafe {
+            for at in (0..whole).step_by(S::LANES) {
+                T::store(s, to.as_mut_ptr().add(at), U::load(s, from.as_ptr().add(at)));
+            }
+        }
+        to[whole..].iter_mut().zip(&from[whole..]).for_each(|(to, from)| *to = T::of(from.get()));
     }
 }
 

@@ -305,12 +305,26 @@ impl<T: Value, const M: usize, const A: usize> Stage<'_, '_, T, M, A> {
     }
 
     /// `Aᵀ m A` of a tile, with what comes after the convolution.
+    #[inline(always)]
+    fn outputs<S: Simd>(&self, s: S, tile: usize) {
+        let n = self.tiled.sizes[1];
+        let mut channel = 0;
+        while channel + S::LANES <= n {
+            self.outputs_at::<S, true>(s, tile, channel, S::LANES);
+            channel += S::LANES;
+        }
+        if channel < n {
+            self.outputs_at::<S, false>(s, tile, channel, n - channel);
+        }
+    }
+
+    /// As [`Self::outputs`], `count` channels from one on.
     #[allow(
         clippy::needless_range_loop,
         reason = "constant bounds over rows and columns alike: the loops unroll and the values stay in registers"
     )]
     #[inline(always)]
-    fn outputs<S: Simd>(&self, s: S, tile: usize) {
+    fn outputs_at<S: Simd, const WHOLE: bool>(&self, s: S, tile: usize, channel: usize, count: usize) {
         let ([_, n], [oh, ow]) = (self.tiled.sizes, self.tiled.shape.output);
         let (image, [y, x]) = self.tiled.place(self.block.first + tile);
         let epilogue = self.tiled.epilogue;
@@ -318,43 +332,36 @@ impl<T: Value, const M: usize, const A: usize> Stage<'_, '_, T, M, A> {
         let (low, high) = (s.splat(low), s.splat(high));
         let source = self.block.products.get().wrapping_add(tile * n).cast_const();
         let stride = self.block.strides[1];
-        let mut channel = 0;
-        while channel < n {
-            let count = S::LANES.min(n - channel);
-            let full = count == S::LANES;
-            // SAFETY: as in `points`: `count` channels from `channel` on exist in the products, the bias, the residual and the output, and
-            // only pixels of the output are touched.
-            unsafe {
-                let load = |p: *const f32| if full { s.load(p) } else { s.load_first(p, count) };
-                let bias = epilogue.bias.map_or(s.splat(0.0), |bias| load(bias.as_ptr().add(channel)));
-                let mut half = [[s.splat(0.0); A]; M];
-                #[allow(clippy::needless_range_loop)] // columns of an array of rows
-                for j in 0..A {
-                    let column: [S::V; A] = std::array::from_fn(|i| load(source.add((i * A + j) * stride + channel)));
-                    let column: [S::V; M] = to_outputs(s, column);
-                    for i in 0..M {
-                        half[i][j] = column[i];
-                    }
+        // SAFETY: as in `points`: `count` channels from `channel` on exist in the products, the bias, the residual and the output, and only
+        // pixels of the output are touched.
+        unsafe {
+            let load = |p: *const f32| f32::load_n::<S, WHOLE>(s, p, count);
+            let bias = epilogue.bias.map_or(s.splat(0.0), |bias| load(bias.as_ptr().add(channel)));
+            let mut half = [[s.splat(0.0); A]; M];
+            for j in 0..A {
+                let column: [S::V; A] = std::array::from_fn(|i| load(source.add((i * A + j) * stride + channel)));
+                let column: [S::V; M] = to_outputs(s, column);
+                for i in 0..M {
+                    half[i][j] = column[i];
                 }
-                for (i, row) in half.into_iter().enumerate() {
-                    let row: [S::V; M] = to_outputs(s, row);
-                    for (j, v) in row.into_iter().enumerate() {
-                        if y + i < oh && x + j < ow {
-                            let at = ((image * oh + y + i) * ow + x + j) * n + channel;
-                            let mut v = s.add(v, bias);
-                            if let Some(residual) = epilogue.residual {
-                                v = s.add(v, load(residual.as_ptr().add(at)));
-                            }
-                            let out = self.tiled.output.get().add(at);
-                            if self.tiled.accumulate {
-                                v = s.add(v, T::load_first(s, out, count));
-                            }
-                            T::store_first(s, out, count, s.min(high, s.max(low, v)));
+            }
+            for (i, row) in half.into_iter().enumerate() {
+                let row: [S::V; M] = to_outputs(s, row);
+                for (j, v) in row.into_iter().enumerate() {
+                    if y + i < oh && x + j < ow {
+                        let at = ((image * oh + y + i) * ow + x + j) * n + channel;
+                        let mut v = s.add(v, bias);
+                        if let Some(residual) = epilogue.residual {
+                            v = s.add(v, load(residual.as_ptr().add(at)));
                         }
+                        let out = self.tiled.output.get().add(at);
+                        if self.tiled.accumulate {
+                            v = s.add(v, T::load_n::<S, WHOLE>(s, out, count));
+                        }
+                        T::store_n::<S, WHOLE>(s, out, count, s.min(high, s.max(low, v)));
                     }
                 }
             }
-            channel += S::LANES;
         }
     }
 }
@@ -394,10 +401,6 @@ pub(crate) unsafe fn tile_points<S: Simd, T: Value, const A: usize>(
 ///
 /// # Safety
 /// Pixels hold `c` values; `target` as in [`tile_points`].
-#[allow(
-    clippy::needless_range_loop,
-    reason = "constant bounds over rows and columns alike: the loops unroll and the values stay in registers"
-)]
 #[inline(always)]
 unsafe fn transform<S: Simd, T: Value, const A: usize>(
     s: S,
@@ -407,27 +410,51 @@ unsafe fn transform<S: Simd, T: Value, const A: usize>(
     pixel: impl Fn(usize, usize) -> Option<*const T>,
 ) {
     let mut channel = 0;
-    while channel < c {
-        let count = S::LANES.min(c - channel);
-        let mut d = [[s.splat(0.0); A]; A];
-        for j in 0..A {
-            let column: [S::V; A] = std::array::from_fn(|i| match pixel(i, j) {
-                // SAFETY: `count` channels of the pixel follow the `channel`th.
-                Some(pixel) => unsafe { T::load_first(s, pixel.add(channel), count) },
-                None => s.splat(0.0),
-            });
-            let column = to_points(s, column);
-            for i in 0..A {
-                d[i][j] = column[i];
-            }
+    // SAFETY: the caller's promise.
+    unsafe {
+        while channel + S::LANES <= c {
+            transform_at::<S, T, A, true>(s, [channel, S::LANES], target, stride, &pixel);
+            channel += S::LANES;
         }
-        for (i, row) in d.into_iter().enumerate() {
-            for (j, v) in to_points(s, row).into_iter().enumerate() {
-                // SAFETY: the caller's promise.
-                unsafe { s.store_first(target.get().add((i * A + j) * stride + channel), count, v) };
-            }
+        if channel < c {
+            transform_at::<S, T, A, false>(s, [channel, c - channel], target, stride, &pixel);
         }
-        channel += S::LANES;
+    }
+}
+
+/// As [`transform`], `count` channels from one on.
+///
+/// # Safety
+/// As for [`transform`].
+#[allow(
+    clippy::needless_range_loop,
+    reason = "constant bounds over rows and columns alike: the loops unroll and the values stay in registers"
+)]
+#[inline(always)]
+unsafe fn transform_at<S: Simd, T: Value, const A: usize, const WHOLE: bool>(
+    s: S,
+    [channel, count]: [usize; 2],
+    target: Shared,
+    stride: usize,
+    pixel: &impl Fn(usize, usize) -> Option<*const T>,
+) {
+    let mut d = [[s.splat(0.0); A]; A];
+    for j in 0..A {
+        let column: [S::V; A] = std::array::from_fn(|i| match pixel(i, j) {
+            // SAFETY: `count` channels of the pixel follow the `channel`th.
+            Some(pixel) => unsafe { T::load_n::<S, WHOLE>(s, pixel.add(channel), count) },
+            None => s.splat(0.0),
+        });
+        let column = to_points(s, column);
+        for i in 0..A {
+            d[i][j] = column[i];
+        }
+    }
+    for (i, row) in d.into_iter().enumerate() {
+        for (j, v) in to_points(s, row).into_iter().enumerate() {
+            // SAFETY: the caller's promise.
+            unsafe { f32::store_n::<S, WHOLE>(s, target.get().add((i * A + j) * stride + channel), count, v) };
+        }
     }
 }
 

@@ -268,10 +268,24 @@ fn total<S: Simd, const N: usize>(s: S, v: [S::V; N]) -> S::V {
 /// # Safety
 /// They exist, and are this block's own.
 #[inline(always)]
-unsafe fn grow<S: Simd>(s: S, sums: Shared, at: usize, count: usize, v: S::V) {
+unsafe fn grow<S: Simd, const WHOLE: bool>(s: S, sums: Shared, at: usize, count: usize, v: S::V) {
     let p = sums.get().wrapping_add(at);
     // SAFETY: the caller's promise.
-    unsafe { s.store_first(p, count, s.add(s.load_first(p, count), v)) };
+    unsafe { f32::store_n::<S, WHOLE>(s, p, count, s.add(f32::load_n::<S, WHOLE>(s, p, count), v)) };
+}
+
+/// Calls `self.channels::<S, N, WHOLE>(s, first, channel, count)` for vectors of channels.
+macro_rules! each_vector {
+    ($self:ident, $s:ident, $n:ident, $first:ident, $channels:expr) => {
+        let (channels, mut channel) = ($channels, 0);
+        while channel + S::LANES <= channels {
+            $self.channels::<S, $n, true>($s, $first, channel, S::LANES);
+            channel += S::LANES;
+        }
+        if channel < channels {
+            $self.channels::<S, $n, false>($s, $first, channel, channels - channel);
+        }
+    };
 }
 
 /// The sums of distances of some rows.
@@ -294,17 +308,20 @@ impl<T: Value> Kernel for Distances<'_, T> {
 impl<T: Value> Distances<'_, T> {
     #[inline(always)]
     fn rows<S: Simd, const N: usize>(&self, s: S, first: usize) {
-        let c = self.origin.len();
-        let rows = self.rows[first * c..(first + N) * c].as_ptr();
-        for channel in (0..c).step_by(S::LANES) {
-            let count = S::LANES.min(c - channel);
-            // SAFETY: the vectors lie below `c` in the origin and in each row; there are `2 * c` sums, this block's own.
-            unsafe {
-                let origin = s.load_first(self.origin.as_ptr().add(channel), count);
-                let d: [S::V; N] = std::array::from_fn(|i| s.sub(T::load_first(s, rows.add(i * c + channel), count), origin));
-                grow(s, self.sums, channel, count, total(s, d));
-                grow(s, self.sums, c + channel, count, total(s, d.map(|d| s.mul(d, d))));
-            }
+        assert!((first + N) * self.origin.len() <= self.rows.len(), "rows");
+        each_vector!(self, s, N, first, self.origin.len());
+    }
+
+    #[inline(always)]
+    fn channels<S: Simd, const N: usize, const WHOLE: bool>(&self, s: S, first: usize, channel: usize, count: usize) {
+        let (c, rows) = (self.origin.len(), self.rows.as_ptr());
+        // SAFETY: the vectors lie below `c` in the origin and in each row, of which there are enough; there are `2 * c` sums, this block's
+        // own.
+        unsafe {
+            let origin = f32::load_n::<S, WHOLE>(s, self.origin.as_ptr().add(channel), count);
+            let d: [S::V; N] = std::array::from_fn(|i| s.sub(T::load_n::<S, WHOLE>(s, rows.add((first + i) * c + channel), count), origin));
+            grow::<S, WHOLE>(s, self.sums, channel, count, total(s, d));
+            grow::<S, WHOLE>(s, self.sums, c + channel, count, total(s, d.map(|d| s.mul(d, d))));
         }
     }
 }
@@ -329,25 +346,27 @@ impl<T: Value> Kernel for Forward<'_, T> {
 impl<T: Value> Forward<'_, T> {
     #[inline(always)]
     fn rows<S: Simd, const N: usize>(&self, s: S, first: usize) {
+        let c = self.lines.scale.len();
+        let fits = |values: &[T]| (first + N) * c <= values.len();
+        assert!(fits(self.x) && self.residual.is_none_or(fits), "rows");
+        each_vector!(self, s, N, first, c);
+    }
+
+    #[inline(always)]
+    fn channels<S: Simd, const N: usize, const WHOLE: bool>(&self, s: S, first: usize, channel: usize, count: usize) {
         let Lines { scale, shift, low, high, .. } = self.lines;
         let (c, low, high) = (scale.len(), s.splat(low), s.splat(high));
-        let x = self.x[first * c..(first + N) * c].as_ptr();
-        let residual = self.residual.map(|r| r[first * c..(first + N) * c].as_ptr());
-        let y = self.y.get().wrapping_add(first * c);
-        for channel in (0..c).step_by(S::LANES) {
-            let count = S::LANES.min(c - channel);
-            // SAFETY: the vectors lie below `c` in each row, of which `x`, `y` and the residual have the same number.
-            unsafe {
-                let scale = s.load_first(scale.as_ptr().add(channel), count);
-                let shift = s.load_first(shift.as_ptr().add(channel), count);
-                for i in 0..N {
-                    let at = i * c + channel;
-                    let mut v = s.fma(T::load_first(s, x.add(at), count), scale, shift);
-                    if let Some(residual) = residual {
-                        v = s.add(v, T::load_first(s, residual.add(at), count));
-                    }
-                    T::store_first(s, y.add(at), count, s.min(high, s.max(low, v)));
+        // SAFETY: the vectors lie below `c` in each row, of which `x`, `y` and the residual have the same number.
+        unsafe {
+            let scale = f32::load_n::<S, WHOLE>(s, scale.as_ptr().add(channel), count);
+            let shift = f32::load_n::<S, WHOLE>(s, shift.as_ptr().add(channel), count);
+            for i in 0..N {
+                let at = (first + i) * c + channel;
+                let mut v = s.fma(T::load_n::<S, WHOLE>(s, self.x.as_ptr().add(at), count), scale, shift);
+                if let Some(residual) = self.residual {
+                    v = s.add(v, T::load_n::<S, WHOLE>(s, residual.as_ptr().add(at), count));
                 }
+                T::store_n::<S, WHOLE>(s, self.y.get().add(at), count, s.min(high, s.max(low, v)));
             }
         }
     }
@@ -394,15 +413,15 @@ impl<T: Value> Block<'_, T> {
     /// # Safety
     /// `count` values lie there in the maps, and nobody else writes there.
     #[inline(always)]
-    unsafe fn masked<S: Simd>(&self, s: S, at: usize, count: usize, x: S::V, [scale, shift]: [S::V; 2]) -> S::V {
+    unsafe fn masked<S: Simd, const WHOLE: bool>(&self, s: S, at: usize, count: usize, x: S::V, [scale, shift]: [S::V; 2]) -> S::V {
         // SAFETY: the caller's promise.
         unsafe {
-            let dy = T::load_first(s, self.gradients.dy.get().add(at), count);
+            let dy = T::load_n::<S, WHOLE>(s, self.gradients.dy.get().add(at), count);
             if !self.lines.bounded {
                 return dy;
             }
             let y = match self.gradients.y {
-                Some(y) => T::load_first(s, y.as_ptr().add(at), count),
+                Some(y) => T::load_n::<S, WHOLE>(s, y.as_ptr().add(at), count),
                 None => s.fma(x, scale, shift),
             };
             s.inside(y, s.splat(self.lines.low), s.splat(self.lines.high), dy)
@@ -418,28 +437,30 @@ struct Products<'a, 'b, T> {
 impl<T: Value> Products<'_, '_, T> {
     #[inline(always)]
     fn rows<S: Simd, const N: usize>(&self, s: S, first: usize) {
+        each_vector!(self, s, N, first, self.block.lines.scale.len());
+    }
+
+    #[inline(always)]
+    fn channels<S: Simd, const N: usize, const WHOLE: bool>(&self, s: S, first: usize, channel: usize, count: usize) {
         let (block, Lines { scale, shift, mean, .. }) = (self.block, self.block.lines);
         let c = scale.len();
         let start = (block.first + first) * c;
-        for channel in (0..c).step_by(S::LANES) {
-            let count = S::LANES.min(c - channel);
-            // SAFETY: the vectors lie below `c` in each row of maps whose sizes were checked; there are `2 * c` sums, this block's own.
-            unsafe {
-                let line = [scale, shift].map(|v| s.load_first(v.as_ptr().add(channel), count));
-                let mean = s.load_first(mean.as_ptr().add(channel), count);
-                let (mut dz, mut products) = ([mean; N], [mean; N]);
-                for i in 0..N {
-                    let at = start + i * c + channel;
-                    let x = T::load_first(s, block.gradients.x.as_ptr().add(at), count);
-                    dz[i] = block.masked(s, at, count, x, line);
-                    if block.gradients.masked {
-                        T::store_first(s, block.gradients.dy.get().add(at), count, dz[i]);
-                    }
-                    products[i] = s.mul(dz[i], s.sub(x, mean));
+        // SAFETY: the vectors lie below `c` in each row of maps whose sizes were checked; there are `2 * c` sums, this block's own.
+        unsafe {
+            let line = [scale, shift].map(|v| f32::load_n::<S, WHOLE>(s, v.as_ptr().add(channel), count));
+            let mean = f32::load_n::<S, WHOLE>(s, mean.as_ptr().add(channel), count);
+            let (mut dz, mut products) = ([mean; N], [mean; N]);
+            for i in 0..N {
+                let at = start + i * c + channel;
+                let x = T::load_n::<S, WHOLE>(s, block.gradients.x.as_ptr().add(at), count);
+                dz[i] = block.masked::<S, WHOLE>(s, at, count, x, line);
+                if block.gradients.masked {
+                    T::store_n::<S, WHOLE>(s, block.gradients.dy.get().add(at), count, dz[i]);
                 }
-                grow(s, self.sums, channel, count, total(s, dz));
-                grow(s, self.sums, c + channel, count, total(s, products));
+                products[i] = s.mul(dz[i], s.sub(x, mean));
             }
+            grow::<S, WHOLE>(s, self.sums, channel, count, total(s, dz));
+            grow::<S, WHOLE>(s, self.sums, c + channel, count, total(s, products));
         }
     }
 }
@@ -453,22 +474,24 @@ struct Back<'a, 'b, T> {
 impl<T: Value> Back<'_, '_, T> {
     #[inline(always)]
     fn rows<S: Simd, const N: usize>(&self, s: S, first: usize) {
+        each_vector!(self, s, N, first, self.block.lines.scale.len());
+    }
+
+    #[inline(always)]
+    fn channels<S: Simd, const N: usize, const WHOLE: bool>(&self, s: S, first: usize, channel: usize, count: usize) {
         let (block, Lines { scale, shift, mean, .. }) = (self.block, self.block.lines);
         let c = scale.len();
         let start = (block.first + first) * c;
-        for channel in (0..c).step_by(S::LANES) {
-            let count = S::LANES.min(c - channel);
-            // SAFETY: the vectors lie below `c` in each row of maps whose sizes were checked, and each block has rows of its own.
-            unsafe {
-                let line = [scale, shift].map(|v| s.load_first(v.as_ptr().add(channel), count));
-                let [mean, slope, offset] = [mean, self.slope, self.offset].map(|v| s.load_first(v.as_ptr().add(channel), count));
-                for i in 0..N {
-                    let at = start + i * c + channel;
-                    let x = T::load_first(s, block.gradients.x.as_ptr().add(at), count);
-                    let dz = block.masked(s, at, count, x, line);
-                    let dx = s.fma(dz, line[0], s.fma(s.sub(x, mean), slope, offset));
-                    T::store_first(s, block.gradients.dx.get().add(at), count, dx);
-                }
+        // SAFETY: the vectors lie below `c` in each row of maps whose sizes were checked, and each block has rows of its own.
+        unsafe {
+            let load = |v: &[f32]| f32::load_n::<S, WHOLE>(s, v.as_ptr().add(channel), count);
+            let (line, mean, slope, offset) = ([load(scale), load(shift)], load(mean), load(self.slope), load(self.offset));
+            for i in 0..N {
+                let at = start + i * c + channel;
+                let x = T::load_n::<S, WHOLE>(s, block.gradients.x.as_ptr().add(at), count);
+                let dz = block.masked::<S, WHOLE>(s, at, count, x, line);
+                let dx = s.fma(dz, line[0], s.fma(s.sub(x, mean), slope, offset));
+                T::store_n::<S, WHOLE>(s, block.gradients.dx.get().add(at), count, dx);
             }
         }
     }

@@ -134,34 +134,58 @@ impl<T: Value> Block<'_, T> {
     ///
     /// # Safety
     /// As for [`tile_points`].
+    #[inline(always)]
+    unsafe fn gradient_points<S: Simd>(&self, s: S, n: usize, place: [usize; 2], target: *mut f32) {
+        let outputs = self.c.outputs;
+        let mut channel = 0;
+        // SAFETY: the caller's promise.
+        unsafe {
+            while channel + S::LANES <= outputs {
+                self.gradient_points_at::<S, true>(s, n, place, target, [channel, S::LANES]);
+                channel += S::LANES;
+            }
+            if channel < outputs {
+                self.gradient_points_at::<S, false>(s, n, place, target, [channel, outputs - channel]);
+            }
+        }
+    }
+
+    /// As [`Self::gradient_points`], `count` channels from one on.
+    ///
+    /// # Safety
+    /// As for [`tile_points`].
     #[allow(clippy::needless_range_loop, reason = "constant bounds over rows and columns alike: the loops unroll")]
     #[inline(always)]
-    unsafe fn gradient_points<S: Simd>(&self, s: S, n: usize, [y, x]: [usize; 2], target: *mut f32) {
+    unsafe fn gradient_points_at<S: Simd, const WHOLE: bool>(
+        &self,
+        s: S,
+        n: usize,
+        [y, x]: [usize; 2],
+        target: *mut f32,
+        [channel, count]: [usize; 2],
+    ) {
         let (ConvShape { output: [oh, ow], .. }, outputs) = (self.c.shape, self.c.outputs);
         let image = self.dy[n * oh * ow * outputs..(n + 1) * oh * ow * outputs].as_ptr();
-        for channel in (0..outputs).step_by(S::LANES) {
-            let count = S::LANES.min(outputs - channel);
-            let mut half = [[s.splat(0.0); M]; A];
-            for j in 0..M {
-                let column: [S::V; M] = std::array::from_fn(|i| {
-                    if y + i < oh && x + j < ow {
-                        // SAFETY: a pixel of the output, `count` channels from `channel` on.
-                        unsafe { T::load_first(s, image.add(((y + i) * ow + x + j) * outputs + channel), count) }
-                    } else {
-                        s.splat(0.0)
-                    }
-                });
-                let column = spread(s, column);
-                for i in 0..A {
-                    half[i][j] = column[i];
+        let mut half = [[s.splat(0.0); M]; A];
+        for j in 0..M {
+            let column: [S::V; M] = std::array::from_fn(|i| {
+                if y + i < oh && x + j < ow {
+                    // SAFETY: a pixel of the output, `count` channels from `channel` on.
+                    unsafe { T::load_n::<S, WHOLE>(s, image.add(((y + i) * ow + x + j) * outputs + channel), count) }
+                } else {
+                    s.splat(0.0)
                 }
-            }
+            });
+            let column = spread(s, column);
             for i in 0..A {
-                let row = spread(s, half[i]);
-                for j in 0..A {
-                    // SAFETY: the caller's promise.
-                    unsafe { s.store_first(target.add((i * A + j) * self.strides[1] + channel), count, row[j]) };
-                }
+                half[i][j] = column[i];
+            }
+        }
+        for i in 0..A {
+            let row = spread(s, half[i]);
+            for j in 0..A {
+                // SAFETY: the caller's promise.
+                unsafe { f32::store_n::<S, WHOLE>(s, target.add((i * A + j) * self.strides[1] + channel), count, row[j]) };
             }
         }
     }

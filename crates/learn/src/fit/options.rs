@@ -20,7 +20,8 @@ pub struct FitOptions {
     pub epochs: usize,
     /// Images a batch.
     pub batch_size: usize,
-    /// Batches whose gradients are averaged before each update; the update then sees `accumulate × batch_size` images.
+    /// Batches whose gradients are averaged, weighted as their samples are, before each update; the update then sees
+    /// `accumulate × batch_size` images.
     pub accumulate: usize,
     /// Leaves out a last batch smaller than `batch_size` (batch statistics of few images are noisy); kept where it is the only one.
     pub drop_last: bool,

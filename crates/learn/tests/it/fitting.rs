@@ -123,6 +123,21 @@ fn an_interrupted_and_resumed_fit_ends_in_the_same_weights_bit_for_bit() {
     }
 }
 
+/// Two batches an update, the last of them a small one, are one batch of as many samples; nothing here depends on what shares a batch.
+#[test]
+fn accumulated_batches_are_one_large_batch() {
+    let options = FitOptions { optimizer: OptimizerKind::Sgd, batch_norm: BatchNormMode::Frozen, drop_last: false, ..options() };
+    let mut task = task(0.0);
+    task.train.truncate(37);
+    let large = finish(task.clone(), &FitOptions { batch_size: 20, ..options.clone() });
+    let small = finish(task, &FitOptions { batch_size: 10, accumulate: 2, ..options });
+    for (name, tensor) in &large.weights {
+        for (a, b) in tensor.data.iter().zip(&small.weights[name].data) {
+            assert!((a - b).abs() < 1e-4 * a.abs().max(0.1), "{name}: {a} {b}");
+        }
+    }
+}
+
 /// Where first stages are frozen and nothing is augmented, later epochs read what the first one kept; a resumed fit has kept nothing.
 #[test]
 fn kept_features_change_no_bit() {

@@ -1,6 +1,6 @@
 //! Norms.
 
-use kernels::train::{BatchNorm, layer_norm_gradient, moments};
+use kernels::train::{BatchNorm, layer_norm, layer_norm_gradient, moments};
 use kernels::{Buffer, Clamp, Values};
 
 use super::{sink_or, two};
@@ -110,8 +110,12 @@ impl Layer for LayerNorm {
         Keeps::INPUTS
     }
 
+    fn takes_bf16(&self) -> bool {
+        true
+    }
+
     fn forward(&mut self, there: There<'_>) {
-        kernels::layer_norm(there.out.f32(), there.inputs[0].f32(), there.parameters[0], there.parameters[1], self.eps);
+        layer_norm(there.out, there.inputs[0], there.parameters[0], there.parameters[1], self.eps);
     }
 
     fn backward(&mut self, back: Back<'_>) {
@@ -119,6 +123,6 @@ impl Layer for LayerNorm {
         let (mut unwanted, mut aside) = ([Vec::new(), Vec::new()], Buffer::new());
         let (dweight, dbias) = two(back.gradients, &mut unwanted, weight.len());
         let dx = sink_or(back.sinks, 0, &mut aside, x);
-        layer_norm_gradient(dx.f32(), dweight, dbias, x.f32(), back.dy.f32(), weight, self.eps);
+        layer_norm_gradient(dx, dweight, dbias, x, back.dy.as_ref(), weight, self.eps);
     }
 }

@@ -1,6 +1,6 @@
 //! Tokens and attention.
 
-use kernels::train::{add_into, attention_gradient};
+use kernels::train::{add_into, attention, attention_gradient};
 
 use super::into;
 use crate::train::layer::{Back, Keeps, Layer, There};
@@ -37,7 +37,7 @@ impl Layer for Prepend {
         let image = self.size + self.width;
         if let Some(dtoken) = back.gradients.first_mut().filter(|g| !g.is_empty()) {
             dtoken.fill(0.0);
-            dy.chunks_exact(image).for_each(|dy| add_into(dtoken, &dy[..self.width]));
+            dy.chunks_exact(image).for_each(|dy| add_into(&mut **dtoken, &dy[..self.width]));
         }
         into(back.sinks, 0, |dx| {
             for (dx, dy) in dx.f32().chunks_exact_mut(self.size).zip(dy.chunks_exact(image)) {
@@ -76,7 +76,7 @@ impl Layer for Position {
     fn backward(&mut self, back: Back<'_>) {
         if let Some(dtable) = back.gradients.first_mut().filter(|g| !g.is_empty()) {
             dtable.fill(0.0);
-            back.dy.f32().chunks_exact(self.size).for_each(|dy| add_into(dtable, dy));
+            back.dy.f32().chunks_exact(self.size).for_each(|dy| add_into(&mut **dtable, dy));
         }
     }
 }
@@ -98,12 +98,16 @@ impl Layer for Attention {
         Keeps::INPUTS
     }
 
+    fn takes_bf16(&self) -> bool {
+        true
+    }
+
     fn forward(&mut self, there: There<'_>) {
-        kernels::attention(there.out.f32(), there.inputs[0].f32(), self.tokens, self.width, self.heads);
+        attention(there.out, there.inputs[0], self.tokens, self.width, self.heads);
     }
 
     fn backward(&mut self, back: Back<'_>) {
-        let (dy, qkv) = (&*back.dy.f32(), back.inputs[0].f32());
-        into(back.sinks, 0, |dqkv| attention_gradient(dqkv.f32(), qkv, dy, self.tokens, self.width, self.heads));
+        let (dy, qkv) = (back.dy.as_ref(), back.inputs[0]);
+        into(back.sinks, 0, |dqkv| attention_gradient(dqkv, qkv, dy, self.tokens, self.width, self.heads));
     }
 }

@@ -149,6 +149,14 @@ proptest! {
             column_sums_on(isa, &mut sums, &dy);
             column_sums_on(isa, &mut want_sums, &wide(&dy));
             prop_assert_eq!(sums, want_sums);
+            let (mut out, mut want) = (vec![0; x.len()], vec![0.0; x.len()]);
+            layer_norm(&mut out, &x, &gamma, &beta, 1e-3);
+            layer_norm(&mut want, &wide_x, &gamma, &beta, 1e-3);
+            prop_assert_eq!(&out, &narrow(&want));
+            layer_norm_gradient(&mut out, &mut dgamma, &mut dbeta, &x, &dy, &gamma, 1e-3);
+            layer_norm_gradient(&mut want, &mut want_dgamma, &mut want_dbeta, &wide_x, &wide(&dy), &gamma, 1e-3);
+            prop_assert_eq!(&out, &narrow(&want));
+            prop_assert!(dgamma == want_dgamma && dbeta == want_dbeta);
         }
     }
 
@@ -171,6 +179,19 @@ proptest! {
         linear.weight_gradient(&mut dw, &dy, &x);
         linear.weight_gradient(&mut want, &wide(&dy), &wide(&x));
         prop_assert_eq!(dw, want);
+    }
+
+    #[test]
+    fn attentions(batch in 1..3usize, tokens in 1..7usize, heads in 1..4usize, size in 1..9usize) {
+        let width = heads * size;
+        let (qkv, dy) = (halves(batch * tokens * 3 * width, 1), halves(batch * tokens * width, 2));
+        let (mut y, mut want, mut dqkv, mut want_dqkv) = (dy.clone(), wide(&dy), qkv.clone(), wide(&qkv));
+        attention(&mut y, &qkv, tokens, width, heads);
+        attention(&mut want, &wide(&qkv), tokens, width, heads);
+        prop_assert_eq!(y, narrow(&want));
+        attention_gradient(&mut dqkv, &qkv, &dy, tokens, width, heads);
+        attention_gradient(&mut want_dqkv, &wide(&qkv), &wide(&dy), tokens, width, heads);
+        prop_assert_eq!(dqkv, narrow(&want_dqkv));
     }
 
     #[test]
