@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Fieldmark beside PyTorch, ONNX Runtime, OpenVINO, CleanVision and imagededup on the CPU, alternating in one run.
 #
-# usage: PYTHON=/path/to/python benchmarks/peers.sh train [--json] [--steps A,B] [--precisions f32] [--rounds 3] [--threads 2]
+# usage: PYTHON=/path/to/python benchmarks/peers.sh train [--json] [--steps A,B] [--precisions f32,bf16] [--rounds 3] [--threads 2]
 #        PYTHON=/path/to/python benchmarks/peers.sh audit DIR [ROUNDS]
 #        PYTHON=/path/to/python benchmarks/peers.sh embed DIR [ROUNDS]
 #        PYTHON=/path/to/python benchmarks/peers.sh infer [--json] [--models A,B] [--batches 1,8] [--precisions f32,bf16,int8] [--threads 2]

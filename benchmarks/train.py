@@ -1,6 +1,6 @@
 """One training step of Fieldmark beside PyTorch's best layout, alternating in one run.
 
-usage: python train.py STEP_BINARY [--json] [--steps a,b] [--precisions f32] [--rounds 3] [--threads 2]
+usage: python train.py STEP_BINARY [--json] [--steps a,b] [--precisions f32,bf16] [--rounds 3] [--threads 2]
 
 With --json one object a line: step, precision, threads, ours_ms, peer, peer_ms, ratio (of times, ours / peer), and the peaks of memory in
 MiB: of the whole process, and beyond what the process held before its first step.

@@ -99,6 +99,15 @@ pub enum Device {
     Wgpu,
 }
 
+/// How values lie in memory in training.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum TrainingPrecision {
+    /// Single precision
+    F32,
+    /// Half the memory for values and the gradients by them; weights, sums and the loss stay f32 (fine-tuning and from scratch, on the CPU)
+    Bf16,
+}
+
 /// What is done about copies across splits.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, ValueEnum)]
 pub enum Leaks {
@@ -170,6 +179,9 @@ pub struct Train {
     /// What trains
     #[arg(long, value_enum, default_value_t)]
     pub device: Device,
+    /// How values lie in memory in training [default: f32]
+    #[arg(long, value_enum)]
+    pub precision: Option<TrainingPrecision>,
     /// What to do where images that judge are copies of images that training sees
     #[arg(long, value_enum, default_value_t)]
     pub leaks: Leaks,

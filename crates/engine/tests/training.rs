@@ -6,7 +6,10 @@
 //! |---|---|---|
 //! | activations in inference mode | 1e-4 of the largest value | sums in another order |
 //! | slope along a gradient | 5e-3 of it | differences of f32 passes over a step of 2e-3 |
-//! | threads, recomputation, batches after one another | the same bits | sums over fixed blocks in a fixed order |
+//! | threads, recomputation, batches after one another, in f32 and bf16 | the same bits | sums over fixed blocks in a fixed order |
+//! | logits in bf16 beside f32 | 2e-2 of their length | values keep 8 bits: each is off by up to 2⁻⁹ of itself, five layers deep |
+//! | gradients in bf16 beside f32 | 5e-2 of their length | as above, both ways; and positions of maxima and corners change |
+//! | gradients of whole networks in bf16 | cosine above .98 | twenty and fifty layers of the above |
 #![allow(clippy::unwrap_used)]
 
 use std::collections::BTreeMap;
@@ -19,6 +22,9 @@ use rand_chacha::ChaCha8Rng;
 
 const ACTIVATIONS: f32 = 1e-4;
 const SLOPES: f64 = 5e-3;
+const LOGITS_BF16: f64 = 2e-2;
+const GRADIENTS_BF16: f64 = 5e-2;
+const COSINE_BF16: f64 = 0.98;
 
 fn random(shape: &[usize], seed: u64) -> Tensor {
     let mut rng = ChaCha8Rng::seed_from_u64(seed);
@@ -264,8 +270,9 @@ fn gradients_are_slopes() {
 fn threads_recomputation_and_what_ran_before_change_no_bit() {
     let lite = zoo::model("efficientnet_lite0").unwrap();
     let lite = lite.build(&zoo::Config { num_classes: 5, image_size: [40; 2], drop_rate: 0.2, ..lite.config() }).unwrap();
-    for graph in all_cases().into_iter().chain([lite]) {
-        let scope = Scope { by_input: true, ..Scope::training(&graph) };
+    let cases = all_cases().into_iter().chain([lite]).flat_map(|graph| [(graph.clone(), false), (graph, true)]);
+    for (graph, bf16) in cases {
+        let scope = Scope { by_input: true, bf16, ..Scope::training(&graph) };
         let weights = weights(&graph, 5);
         let input = random(&[&[4], graph.input_shape()].concat(), 6).data;
         let image = input.len() / 4;
@@ -287,8 +294,8 @@ fn threads_recomputation_and_what_ran_before_change_no_bit() {
 
 #[test]
 fn gradients_add_up() {
-    for graph in all_cases() {
-        let mut plan = plan(&graph, &Scope::training(&graph));
+    for (graph, bf16) in all_cases().into_iter().flat_map(|graph| [(graph.clone(), false), (graph, true)]) {
+        let mut plan = plan(&graph, &Scope { bf16, ..Scope::training(&graph) });
         let (weights, input) = (weights(&graph, 5), random(&[&[2], graph.input_shape()].concat(), 6).data);
         let (_, mut sum, _) = pass(&mut plan, &weights, &input);
         let once = sum.clone();
@@ -311,7 +318,7 @@ fn what_is_frozen_gets_no_gradients_and_nothing_runs_back_before_what_is_trained
     let mode = StageMode::Trained;
     let (all, layers, bytes) = names(&Scope::training(&graph));
     assert_eq!((all.len(), layers), (6, 4));
-    let head = Scope { stages: vec![StageMode::Frozen, StageMode::Frozen, mode], by_input: false, segments: 0 };
+    let head = Scope { stages: vec![StageMode::Frozen, StageMode::Frozen, mode], by_input: false, segments: 0, bf16: false };
     let (some, fewer, less) = names(&head);
     assert_eq!((some, fewer), (vec!["fc.weight".to_string(), "fc.bias".to_string()], 1));
     assert!(less < bytes, "{less} bytes, {bytes} where all is trained");
@@ -325,4 +332,64 @@ fn recomputation_takes_less_memory() {
     let graph = model.build(&zoo::Config { image_size: [64; 2], ..model.config() }).unwrap();
     let bytes = |segments: usize| plan(&graph, &Scope { segments, ..Scope::training(&graph) }).bytes_an_image();
     assert!(bytes(4) * 4 < bytes(0) * 3, "{} of {}", bytes(4), bytes(0));
+}
+
+/// How far `found` is from `expected`, as a share of its length, which counts as at least `least`.
+fn apart(found: &[f32], expected: &[f32], least: f64) -> f64 {
+    assert_eq!(found.len(), expected.len());
+    let difference: Vec<f32> = found.iter().zip(expected).map(|(f, e)| f - e).collect();
+    length(&difference) / length(expected).max(least)
+}
+
+#[test]
+fn every_op_in_bf16_is_close_to_f32() {
+    for graph in all_cases() {
+        let (weights, input) = (weights(&graph, 3), random(&[&[4], graph.input_shape()].concat(), 4));
+        let [(wide, gradients, by_input), (narrow, narrow_gradients, narrow_by_input)] = [false, true].map(|bf16| {
+            let mut plan = plan(&graph, &Scope { by_input: true, bf16, ..Scope::training(&graph) });
+            let (_, gradients, by_input) = pass(&mut plan, &weights, &input.data);
+            (plan.output(0).to_vec(), gradients, by_input.unwrap())
+        });
+        let off = apart(&narrow, &wide, 0.1);
+        assert!(off > 0.0 && off < LOGITS_BF16, "{}: logits by {off}", graph.name);
+        // Biases before a norm cancel: what is left of their gradients is rounding.
+        let least = gradients.values().map(|g| length(g)).fold(0.1, f64::max) * 0.1;
+        for (name, expected) in &gradients {
+            let off = apart(&narrow_gradients[name], expected, least);
+            assert!(off < GRADIENTS_BF16, "{}, {name}: by {off}", graph.name);
+        }
+        let off = apart(&narrow_by_input, &by_input, 0.1);
+        assert!(off < GRADIENTS_BF16, "{}: by the input by {off}", graph.name);
+    }
+}
+
+#[test]
+fn networks_in_bf16_step_as_in_f32() {
+    for (name, size) in [("resnet18", 64), ("efficientnet_lite0", 64), ("vit_tiny_patch16_224", 32), ("tiny_cnn", 28)] {
+        let model = zoo::model(name).unwrap();
+        let graph = model.build(&zoo::Config { num_classes: 5, image_size: [size; 2], ..model.config() }).unwrap();
+        let (weights, input) = (graph.init_weights(1), random(&[&[8], graph.input_shape()].concat(), 2));
+        let [(loss, gradients, _), (narrow, narrow_gradients, _)] =
+            [false, true].map(|bf16| pass(&mut plan(&graph, &Scope { bf16, ..Scope::training(&graph) }), &weights, &input.data));
+        assert!((loss - narrow).abs() < 0.05 * loss, "{name}: {loss}, in bf16 {narrow}");
+        let (mut product, mut lengths) = (0.0, [0.0; 2]);
+        for (name, g) in &gradients {
+            let other = &narrow_gradients[name];
+            product += g.iter().zip(other).map(|(&a, &b)| f64::from(a) * f64::from(b)).sum::<f64>();
+            lengths[0] += length(g).powi(2);
+            lengths[1] += length(other).powi(2);
+        }
+        let cosine = product / (lengths[0] * lengths[1]).sqrt();
+        assert!(cosine > COSINE_BF16, "{name}: cosine {cosine}");
+    }
+}
+
+#[test]
+fn bf16_takes_about_half_the_memory() {
+    for name in ["resnet18", "efficientnet_lite0", "mobilenet_v2"] {
+        let model = zoo::model(name).unwrap();
+        let graph = model.build(&zoo::Config { image_size: [64; 2], ..model.config() }).unwrap();
+        let [wide, narrow] = [false, true].map(|bf16| plan(&graph, &Scope { bf16, ..Scope::training(&graph) }).bytes_an_image());
+        assert!(narrow * 100 < wide * 60, "{name}: {narrow} of {wide}");
+    }
 }

@@ -4,8 +4,10 @@ use std::ops::Range;
 
 use crate::buffer::Buffer;
 use crate::direct::Direct;
+use crate::dispatch::Simd;
 use crate::gemm::{Epilogue, Rows, multiply};
 use crate::pack::{Matrix, PackedB};
+use crate::value::{Value, convert};
 
 /// A sliding window over a feature map.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -65,16 +67,17 @@ impl ConvShape {
 }
 
 /// Patches of a feature map as rows: column `(ky * KW + kx) * C + c`.
-pub(crate) struct Patches<'a> {
-    pub input: &'a [f32],
+pub(crate) struct Patches<'a, T = f32> {
+    pub input: &'a [T],
     pub shape: ConvShape,
     /// First channel read, and how many: a group.
     pub first: usize,
     pub count: usize,
 }
 
-impl Rows for Patches<'_> {
-    fn block<'a>(&'a self, rows: Range<usize>, ks: Range<usize>, scratch: &'a mut Buffer) -> (&'a [f32], usize) {
+impl<T: Value> Rows for Patches<'_, T> {
+    #[inline(always)]
+    fn block<'a, S: Simd>(&'a self, s: S, rows: Range<usize>, ks: Range<usize>, scratch: &'a mut Buffer) -> (&'a [f32], usize) {
         let ConvShape { input: [h, w], channels, output: [oh, ow], window, .. } = self.shape;
         let (c, k) = (self.count, ks.len());
         scratch.resize(rows.len() * k);
@@ -92,9 +95,9 @@ impl Rows for Patches<'_> {
                         let from = ((n * h + sy) * w + sx) * channels + self.first + channel;
                         let source = &self.input[from..from + run];
                         if run == 3 {
-                            target.iter_mut().zip(source).for_each(|(t, s)| *t = *s);
+                            target.iter_mut().zip(source).for_each(|(t, s)| *t = s.get());
                         } else {
-                            target.copy_from_slice(source);
+                            convert(s, target, source);
                         }
                     }
                     _ => target.fill(0.0),
@@ -131,7 +134,14 @@ pub fn conv2d(output: &mut [f32], input: &[f32], shape: &ConvShape, groups: &[Pa
 }
 
 /// As [`conv2d`]; with `accumulate`, and then no residual, the result is added to the output.
-pub(crate) fn conv2d_into(output: &mut [f32], input: &[f32], shape: &ConvShape, groups: &[PackedB], epilogue: &Epilogue, accumulate: bool) {
+pub(crate) fn conv2d_into<T: Value>(
+    output: &mut [T],
+    input: &[T],
+    shape: &ConvShape,
+    groups: &[PackedB],
+    epilogue: &Epilogue,
+    accumulate: bool,
+) {
     assert!(!accumulate || epilogue.residual.is_none(), "either a residual or old values are added");
     assert_eq!(input.len(), shape.batch * shape.input[0] * shape.input[1] * shape.channels, "input");
     let out: usize = groups.iter().map(|b| b.n).sum();

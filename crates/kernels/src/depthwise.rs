@@ -5,6 +5,7 @@ use crate::dispatch::{Isa, Kernel, Simd};
 use crate::filter::Filter;
 use crate::gemm::Clamp;
 use crate::threads::each_chunk;
+use crate::value::Value;
 
 /// A depthwise convolution: `input` `[N, H, W, C]`, `weights` `[KH * KW, C]`, `bias` `[C]`, `output` `[N, OH, OW, C]`.
 ///
@@ -14,10 +15,10 @@ pub fn depthwise(output: &mut [f32], input: &[f32], shape: &ConvShape, weights: 
     depthwise_for(Isa::best(), output, input, shape, weights, bias, clamp);
 }
 
-pub(crate) fn depthwise_for(
+pub(crate) fn depthwise_for<T: Value>(
     isa: Isa,
-    output: &mut [f32],
-    input: &[f32],
+    output: &mut [T],
+    input: &[T],
     shape: &ConvShape,
     weights: &[f32],
     bias: Option<&[f32]>,
@@ -44,9 +45,9 @@ pub(crate) fn depthwise_for(
 }
 
 /// One row of the output.
-struct Row<'a> {
-    out: &'a mut [f32],
-    image: &'a [f32],
+struct Row<'a, T> {
+    out: &'a mut [T],
+    image: &'a [T],
     shape: &'a ConvShape,
     weights: &'a [f32],
     bias: Option<&'a [f32]>,
@@ -54,7 +55,7 @@ struct Row<'a> {
     y: usize,
 }
 
-impl Kernel for Row<'_> {
+impl<T: Value> Kernel for Row<'_, T> {
     type Output = ();
 
     #[inline(always)]
@@ -76,7 +77,7 @@ impl Kernel for Row<'_> {
     }
 }
 
-impl Row<'_> {
+impl<T: Value> Row<'_, T> {
     /// Columns `first..last`, all of whose taps exist sideways, of whole vectors of channels.
     #[inline(always)]
     fn inner<S: Simd>(&mut self, s: S, first: usize, last: usize) {
@@ -136,7 +137,7 @@ impl Row<'_> {
                         for (j, acc) in acc.iter_mut().enumerate() {
                             let (pixel, tap) = (pixel.add(j * S::LANES), tap.add(j * S::LANES));
                             let (pixel, tap) =
-                                if NB > 1 { (s.load(pixel), s.load(tap)) } else { (s.load_first(pixel, n), s.load_first(tap, n)) };
+                                if NB > 1 { (T::load(s, pixel), s.load(tap)) } else { (T::load_first(s, pixel, n), s.load_first(tap, n)) };
                             *acc = s.fma(pixel, tap, *acc);
                         }
                         pixel = pixel.wrapping_add(window.dilation[1] * c);
@@ -144,7 +145,7 @@ impl Row<'_> {
                     }
                 }
                 for (j, &v) in acc.iter().enumerate() {
-                    s.store_first(self.out.as_mut_ptr().add(x * c + channel + j * S::LANES), n, self.clamped(s, v));
+                    T::store_first(s, self.out.as_mut_ptr().add(x * c + channel + j * S::LANES), n, self.clamped(s, v));
                 }
             }
             channel += NB * S::LANES;

@@ -10,16 +10,17 @@ use crate::conv::ConvShape;
 use crate::dispatch::{Kernel, Simd};
 use crate::gemm::{Epilogue, KC, Shared, Split, share};
 use crate::pack::PackedB;
-use crate::scratch;
+use crate::scratch::{self, Slot};
 use crate::threads::{count, each_chunk, parallel};
 use crate::tile::Strip;
+use crate::value::{Value, convert};
 
 /// Values of framed rows that a part works on at a time: half of the second cache level.
 const FRAME: usize = 1 << 17;
 
 /// A convolution of one group without dilation.
-pub(crate) struct Direct<'a> {
-    pub input: &'a [f32],
+pub(crate) struct Direct<'a, T = f32> {
+    pub input: &'a [T],
     /// Whether `input` is `[N, C, H, W]`; B's rows then run over `[KH, C, KW]`.
     pub planar: bool,
     pub shape: ConvShape,
@@ -61,10 +62,12 @@ impl Direct<'_> {
         let w = &shape.window;
         (0..2).all(|axis| w.kernel[axis] == 1 || w.dilation[axis] == 1)
     }
+}
 
+impl<T: Value> Direct<'_, T> {
     /// Writes the result `[N, OH, OW, n]` into `output`, which holds it. An epilogue with a residual goes with neither `accumulate` nor
-    /// `place`.
-    pub fn run(&self, output: &mut [f32]) {
+    /// `place`, nor with bf16.
+    pub fn run(&self, output: &mut [T]) {
         let ConvShape { batch, output: [oh, ow], window, .. } = self.shape;
         let (lines, n) = (batch * oh, self.b.n);
         if lines * ow * n == 0 {
@@ -72,9 +75,13 @@ impl Direct<'_> {
         }
         let c = Shared(output.as_mut_ptr());
         let split = Split::new(1..lines, self.b.panels(), lines * ow >= n, lines * ow * n * self.b.k, count());
-        if !self.planar && self.is_inside() {
+        assert!(T::WIDE || self.epilogue.residual.is_none(), "a residual in f32 beside an output of f32");
+        if let Some(input) = T::as_f32(self.input)
+            && !self.planar
+            && self.is_inside()
+        {
             let frame = Framed { planes: 1, width: self.shape.input[1] * self.shape.channels, height: self.shape.input[0] };
-            return self.parts(c, split, frame, Some(self.input));
+            return self.parts(c, split, frame, Some(input));
         }
         let height = (oh - 1) * window.stride[0] + window.kernel[0];
         let columns = (ow - 1) * window.stride[1] + window.kernel[1];
@@ -86,7 +93,8 @@ impl Direct<'_> {
         // Several parts read each row: it is framed once for all.
         scratch::for_job(batch * height * frame.line(), |framed| {
             each_chunk(framed, frame.line(), |row, line| {
-                self.fill(line, frame, row / height, (row % height) as isize - window.padding[0] as isize);
+                let (n, y) = (row / height, (row % height) as isize - window.padding[0] as isize);
+                self.b.isa.run(Fill { conv: self, line, frame, n, y });
             });
             self.parts(c, split, frame, Some(framed));
         });
@@ -98,7 +106,7 @@ impl Direct<'_> {
         w.padding == [0, 0] && (0..2).all(|axis| (output[axis] - 1) * w.stride[axis] + w.kernel[axis] <= input[axis])
     }
 
-    fn parts(&self, c: Shared, split: Split, frame: Framed, framed: Option<&[f32]>) {
+    fn parts(&self, c: Shared<T>, split: Split, frame: Framed, framed: Option<&[f32]>) {
         let lines = self.shape.batch * self.shape.output[0];
         parallel(split.parts(), |index| {
             let (lines, panels) = split.part(index, lines, self.b.panels());
@@ -107,7 +115,8 @@ impl Direct<'_> {
     }
 
     /// Copies row `y` of image `n` into a framed row; rows outside the map are zeros.
-    fn fill(&self, target: &mut [f32], frame: Framed, n: usize, y: isize) {
+    #[inline(always)]
+    fn fill<S: Simd>(&self, s: S, target: &mut [f32], frame: Framed, n: usize, y: isize) {
         let ConvShape { input: [h, w], channels, window, .. } = self.shape;
         let unit = if self.planar { 1 } else { channels };
         let image = &self.input[n * h * w * channels..(n + 1) * h * w * channels];
@@ -119,16 +128,34 @@ impl Direct<'_> {
             let left = (window.padding[1] * unit).min(frame.width);
             let width = (w * unit).min(frame.width - left);
             target[..left].fill(0.0);
-            target[left..left + width].copy_from_slice(&image[(plane * h + y) * w * unit..][..width]);
+            convert(s, &mut target[left..left + width], &image[(plane * h + y) * w * unit..][..width]);
             target[left + width..].fill(0.0);
         }
     }
 }
 
+/// A framed row.
+struct Fill<'a, T> {
+    conv: &'a Direct<'a, T>,
+    line: &'a mut [f32],
+    frame: Framed,
+    n: usize,
+    y: isize,
+}
+
+impl<T: Value> Kernel for Fill<'_, T> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<S: Simd>(self, s: S) {
+        self.conv.fill(s, self.line, self.frame, self.n, self.y);
+    }
+}
+
 /// Some lines of C, by some panels.
-struct Part<'a> {
-    conv: &'a Direct<'a>,
-    c: Shared,
+struct Part<'a, T> {
+    conv: &'a Direct<'a, T>,
+    c: Shared<T>,
     frame: Framed,
     /// All rows, framed; none: this part frames its own.
     framed: Option<&'a [f32]>,
@@ -136,7 +163,7 @@ struct Part<'a> {
     panels: Range<usize>,
 }
 
-impl Kernel for Part<'_> {
+impl<T: Value> Kernel for Part<'_, T> {
     type Output = ();
 
     #[inline(always)]
@@ -145,12 +172,20 @@ impl Kernel for Part<'_> {
     }
 }
 
-impl Part<'_> {
+/// Values in f32 of lines of C, where C is bf16.
+const TILE: usize = 1 << 15;
+
+impl<T: Value> Part<'_, T> {
     #[inline(always)]
     fn chunks<S: Simd>(&self, s: S, own: &mut Buffer) {
-        let ConvShape { output: [oh, _], window, .. } = self.conv.shape;
+        let ConvShape { output: [oh, ow], window, .. } = self.conv.shape;
         let (step, line) = (window.stride[0], self.frame.line());
-        let most = (FRAME / line).saturating_sub(window.kernel[0]) / step + 1;
+        let mut most = (FRAME / line).saturating_sub(window.kernel[0]) / step + 1;
+        let (from, to) = self.columns();
+        let tile = ow * (to - from);
+        if !T::WIDE {
+            most = most.min(TILE / tile.max(1)).max(1);
+        }
         let mut at = self.lines.start;
         while at < self.lines.end {
             let (n, y) = (at / oh, at % oh);
@@ -161,21 +196,65 @@ impl Part<'_> {
                 None => {
                     own.resize(rows * line);
                     for (i, target) in own.chunks_exact_mut(line).enumerate() {
-                        self.conv.fill(target, self.frame, n, (y * step + i) as isize - window.padding[0] as isize);
+                        self.conv.fill(s, target, self.frame, n, (y * step + i) as isize - window.padding[0] as isize);
                     }
                     &own[..]
                 }
             };
-            self.strips(s, a, at, count);
+            if T::WIDE {
+                let c = self.c.get().cast::<f32>();
+                self.strips(s, a, at, count, |line| {
+                    let (at, stride) = self.place(line);
+                    (c.wrapping_add(at), stride)
+                });
+            } else {
+                scratch::for_use(Slot::Tile, count * tile, |sums| self.narrow(s, a, at, count, sums));
+            }
             at += count;
         }
     }
 
-    /// `count` lines from `first`, whose patches begin at the framed rows `a`.
+    /// First column of its panels, and the one after the last.
+    fn columns(&self) -> (usize, usize) {
+        let (first, last) = (self.conv.b.panel(self.panels.start), self.conv.b.panel(self.panels.end - 1));
+        (first.column, last.column + last.width)
+    }
+
+    /// Where a line of C begins, and the distance of its pixels.
     #[inline(always)]
-    fn strips<S: Simd>(&self, s: S, a: &[f32], first: usize, count: usize) {
+    fn place(&self, line: usize) -> (usize, usize) {
+        let (ConvShape { output: [oh, ow], .. }, n) = (self.conv.shape, self.conv.b.n);
+        match self.conv.place {
+            Some(Place { start, strides }) => (start + line / oh * strides[0] + line % oh * strides[1], strides[2]),
+            None => (line * ow * n, n),
+        }
+    }
+
+    /// As [`Self::strips`], by sums in f32 that are rounded once.
+    #[inline(always)]
+    fn narrow<S: Simd>(&self, s: S, a: &[f32], first: usize, count: usize, sums: &mut [f32]) {
+        let (ow, (from, to)) = (self.conv.shape.output[1], self.columns());
+        let width = to - from;
+        // Pixels without gaps are one run.
+        let (pixels, run) = if self.place(first).1 == width { (1, ow * width) } else { (ow, width) };
+        let place = |index: usize| {
+            let (at, stride) = self.place(first + index / pixels);
+            // SAFETY: `Direct::run`'s caller gives an output that holds all pixels; each part has lines and panels of its own.
+            unsafe { std::slice::from_raw_parts_mut(self.c.get().add(at + index % pixels * stride + from), run) }
+        };
+        if self.conv.accumulate {
+            sums.chunks_exact_mut(run).enumerate().for_each(|(i, sums)| convert(s, sums, place(i)));
+        }
+        let start = sums.as_mut_ptr().wrapping_sub(from);
+        self.strips(s, a, first, count, |line| (start.wrapping_add((line - first) * ow * width), width));
+        sums.chunks_exact(run).enumerate().for_each(|(i, sums)| convert(s, place(i), sums));
+    }
+
+    /// `count` lines from `first`, whose patches begin at the framed rows `a`; `place` gives where each begins, and the distance of pixels.
+    #[inline(always)]
+    fn strips<S: Simd>(&self, s: S, a: &[f32], first: usize, count: usize, place: impl Fn(usize) -> (*mut f32, usize)) {
         let Direct { shape, b, planar, epilogue, .. } = *self.conv;
-        let (ConvShape { output: [oh, ow], window, .. }, n) = (shape, b.n);
+        let ConvShape { output: [_, ow], window, .. } = shape;
         let unit = if planar { 1 } else { shape.channels };
         let (runs, run) = (window.kernel[0] * self.frame.planes, window.kernel[1] * unit);
         let (a_stride, step) = (window.stride[1] * unit, window.stride[0] * self.frame.line());
@@ -190,13 +269,8 @@ impl Part<'_> {
                 let weights = &panel.data[from * panel.vectors * S::LANES..];
                 for line in 0..count {
                     let row = (first + line) * ow;
-                    let (at, c_stride) = match self.conv.place {
-                        Some(Place { start, strides }) => {
-                            (start + (first + line) / oh * strides[0] + (first + line) % oh * strides[1], strides[2])
-                        }
-                        None => (row * n, n),
-                    };
-                    let c = self.c.get().wrapping_add(at + panel.column);
+                    let (c, c_stride) = place(first + line);
+                    let c = c.wrapping_add(panel.column);
                     let strip = Strip {
                         rows: ow,
                         a: a[line * step + rs.start * self.frame.width + piece.start..].as_ptr(),

@@ -5,6 +5,8 @@
 
 use std::sync::OnceLock;
 
+use crate::bf16::{round, widen};
+
 #[cfg(target_arch = "x86_64")]
 use std::arch::x86_64::*;
 
@@ -129,6 +131,36 @@ pub(crate) unsafe trait Simd: Copy + Send + Sync + 'static {
         #[cfg(not(target_arch = "x86_64"))]
         let _ = p;
     }
+    /// `LANES` bf16, widened.
+    /// # Safety
+    /// `LANES` halves are readable at `p`.
+    unsafe fn load_half(self, p: *const u16) -> Self::V;
+    /// Rounded to bf16: to nearest, ties to even; NaN stays NaN.
+    /// # Safety
+    /// `LANES` halves are writable at `p`.
+    unsafe fn store_half(self, p: *mut u16, v: Self::V);
+    /// The first `n <= LANES` bf16, zeros behind.
+    /// # Safety
+    /// `n` halves are readable at `p`.
+    #[inline(always)]
+    unsafe fn load_half_first(self, p: *const u16, n: usize) -> Self::V {
+        // SAFETY: the caller's promise; sixteen halves are a vector or more.
+        unsafe { if n >= Self::LANES { self.load_half(p) } else { self.load_half(some_halves(p, n).as_ptr()) } }
+    }
+    /// # Safety
+    /// `n <= LANES` halves are writable at `p`.
+    #[inline(always)]
+    unsafe fn store_half_first(self, p: *mut u16, n: usize, v: Self::V) {
+        // SAFETY: the caller's promise; sixteen halves are a vector or more.
+        unsafe {
+            if n >= Self::LANES {
+                return self.store_half(p, v);
+            }
+            let mut halves = [0; 16];
+            self.store_half(halves.as_mut_ptr(), v);
+            put_halves(p, n, &halves);
+        }
+    }
     /// `a * b + c`.
     fn fma(self, a: Self::V, b: Self::V, c: Self::V) -> Self::V;
     fn add(self, a: Self::V, b: Self::V) -> Self::V;
@@ -140,6 +172,26 @@ pub(crate) unsafe trait Simd: Copy + Send + Sync + 'static {
     fn max(self, a: Self::V, b: Self::V) -> Self::V;
     /// The smaller; `b` where either is NaN.
     fn min(self, a: Self::V, b: Self::V) -> Self::V;
+}
+
+/// Some halves, zeros behind. Rarely wanted: kept out of the loops that call it.
+///
+/// # Safety
+/// `n` halves, sixteen at most, are readable at `p`.
+#[inline(never)]
+unsafe fn some_halves(p: *const u16, n: usize) -> [u16; 16] {
+    // SAFETY: the caller's promise.
+    std::array::from_fn(|i| if i < n { unsafe { *p.add(i) } } else { 0 })
+}
+
+/// # Safety
+/// `n` halves, sixteen at most, are writable at `p`.
+#[inline(never)]
+unsafe fn put_halves(p: *mut u16, n: usize, halves: &[u16; 16]) {
+    for (i, &half) in halves.iter().enumerate().take(n) {
+        // SAFETY: the caller's promise.
+        unsafe { *p.add(i) = half }
+    }
 }
 
 /// Any processor: four lanes that compilers map to the baseline vectors.
@@ -181,6 +233,16 @@ unsafe impl Simd for Portable {
             // SAFETY: the caller promises `n` writable values.
             unsafe { *p.add(i) = *x }
         }
+    }
+    #[inline(always)]
+    unsafe fn load_half(self, p: *const u16) -> Self::V {
+        // SAFETY: the caller's promise; an array of u16 has the alignment of u16.
+        unsafe { p.cast::<[u16; 4]>().read() }.map(widen)
+    }
+    #[inline(always)]
+    unsafe fn store_half(self, p: *mut u16, v: Self::V) {
+        // SAFETY: the caller's promise; an array of u16 has the alignment of u16.
+        unsafe { p.cast::<[u16; 4]>().write(v.map(round)) }
     }
     #[inline(always)]
     fn fma(self, a: Self::V, b: Self::V, c: Self::V) -> Self::V {
@@ -261,8 +323,26 @@ unsafe impl Simd for Avx2 {
     }
     #[inline(always)]
     unsafe fn store_first(self, p: *mut f32, n: usize, v: Self::V) {
-        // A masked store takes a dozen cycles on some processors (AMD Zen): whole vectors are worth the branch.
+        // A masked store takes some processors (Zen 2 and 3) a dozen cycles and more.
         unsafe { if n >= 8 { _mm256_storeu_ps(p, v) } else { _mm256_maskstore_ps(p, mask8(n), v) } }
+    }
+    #[inline(always)]
+    unsafe fn load_half(self, p: *const u16) -> Self::V {
+        unsafe { _mm256_castsi256_ps(_mm256_slli_epi32::<16>(_mm256_cvtepu16_epi32(_mm_loadu_si128(p.cast())))) }
+    }
+    #[inline(always)]
+    unsafe fn store_half(self, p: *mut u16, v: Self::V) {
+        unsafe {
+            let bits = _mm256_castps_si256(v);
+            // Half a unit, less a bit where the last bit that stays is even.
+            let odd = _mm256_and_si256(_mm256_srli_epi32::<16>(bits), _mm256_set1_epi32(1));
+            let rounded = _mm256_add_epi32(bits, _mm256_add_epi32(odd, _mm256_set1_epi32(0x7fff)));
+            let quiet = _mm256_castsi256_ps(_mm256_or_si256(bits, _mm256_set1_epi32(0x40_0000)));
+            let kept = _mm256_blendv_ps(_mm256_castsi256_ps(rounded), quiet, _mm256_cmp_ps::<_CMP_UNORD_Q>(v, v));
+            let upper = _mm256_srli_epi32::<16>(_mm256_castps_si256(kept));
+            let packed = _mm_packus_epi32(_mm256_castsi256_si128(upper), _mm256_extracti128_si256::<1>(upper));
+            _mm_storeu_si128(p.cast(), packed);
+        }
     }
     #[inline(always)]
     fn fma(self, a: Self::V, b: Self::V, c: Self::V) -> Self::V {
@@ -345,6 +425,21 @@ unsafe impl Simd for Avx512 {
     #[inline(always)]
     unsafe fn store_first(self, p: *mut f32, n: usize, v: Self::V) {
         unsafe { _mm512_mask_storeu_ps(p, mask16(n), v) }
+    }
+    #[inline(always)]
+    unsafe fn load_half(self, p: *const u16) -> Self::V {
+        unsafe { _mm512_castsi512_ps(_mm512_slli_epi32::<16>(_mm512_cvtepu16_epi32(_mm256_loadu_si256(p.cast())))) }
+    }
+    #[inline(always)]
+    unsafe fn store_half(self, p: *mut u16, v: Self::V) {
+        unsafe {
+            let bits = _mm512_castps_si512(v);
+            // Half a unit, less a bit where the last bit that stays is even.
+            let odd = _mm512_and_si512(_mm512_srli_epi32::<16>(bits), _mm512_set1_epi32(1));
+            let rounded = _mm512_add_epi32(bits, _mm512_add_epi32(odd, _mm512_set1_epi32(0x7fff)));
+            let kept = _mm512_mask_or_epi32(rounded, _mm512_cmp_ps_mask::<_CMP_UNORD_Q>(v, v), bits, _mm512_set1_epi32(0x40_0000));
+            _mm256_storeu_si256(p.cast(), _mm512_cvtepi32_epi16(_mm512_srli_epi32::<16>(kept)));
+        }
     }
     #[inline(always)]
     fn fma(self, a: Self::V, b: Self::V, c: Self::V) -> Self::V {

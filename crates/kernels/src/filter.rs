@@ -2,15 +2,16 @@
 
 use crate::dispatch::{Kernel, Simd};
 use crate::gemm::Clamp;
+use crate::value::Value;
 
 /// A row of a depthwise convolution. Column `x` of the output lies under columns `x * stride ..` of each line, so that no window leaves it.
-pub(crate) struct Filter {
+pub(crate) struct Filter<T = f32> {
     /// `pixels` groups of `width` values, `out_stride` apart.
-    pub out: *mut f32,
+    pub out: *mut T,
     pub out_stride: usize,
     pub pixels: usize,
     /// The row under each row of the kernel, or none where it lies outside the map; values rounded up to vectors are readable.
-    pub lines: [Option<*const f32>; 5],
+    pub lines: [Option<*const T>; 5],
     /// Values between the pixels of a line.
     pub pixel: usize,
     pub width: usize,
@@ -21,7 +22,7 @@ pub(crate) struct Filter {
     pub clamp: Option<Clamp>,
 }
 
-impl Filter {
+impl<T: Value> Filter<T> {
     /// Runs a square kernel of 3 or 5 with stride 1 or 2.
     ///
     /// # Safety
@@ -29,20 +30,21 @@ impl Filter {
     #[inline(always)]
     pub unsafe fn run<S: Simd>(&self, s: S, kernel: usize, stride: usize) {
         match (kernel, stride) {
-            (_, 1) if S::LANES != 16 => s.vectorize(Narrow::<1>(self, kernel)),
-            (_, 2) if S::LANES != 16 => s.vectorize(Narrow::<2>(self, kernel)),
-            (3, 1) => s.vectorize(Line::<3, 1>(self)),
-            (3, 2) => s.vectorize(Line::<3, 2>(self)),
-            (5, 1) => s.vectorize(Line::<5, 1>(self)),
-            (5, 2) => s.vectorize(Line::<5, 2>(self)),
+            // Values that are widened when they are loaded are better loaded once.
+            (_, 1) if S::LANES != 16 && size_of::<T>() == 4 => s.vectorize(Narrow::<T, 1>(self, kernel)),
+            (_, 2) if S::LANES != 16 && size_of::<T>() == 4 => s.vectorize(Narrow::<T, 2>(self, kernel)),
+            (3, 1) => s.vectorize(Line::<T, 3, 1>(self)),
+            (3, 2) => s.vectorize(Line::<T, 3, 2>(self)),
+            (5, 1) => s.vectorize(Line::<T, 5, 1>(self)),
+            (5, 2) => s.vectorize(Line::<T, 5, 2>(self)),
             _ => unreachable!("a kernel of {kernel} with stride {stride}"),
         }
     }
 }
 
-struct Line<'a, const K: usize, const ST: usize>(&'a Filter);
+struct Line<'a, T, const K: usize, const ST: usize>(&'a Filter<T>);
 
-impl<const K: usize, const ST: usize> Kernel for Line<'_, K, ST> {
+impl<T: Value, const K: usize, const ST: usize> Kernel for Line<'_, T, K, ST> {
     type Output = ();
 
     #[inline(always)]
@@ -58,22 +60,24 @@ impl<const K: usize, const ST: usize> Kernel for Line<'_, K, ST> {
     }
 }
 
-impl<const K: usize, const ST: usize> Line<'_, K, ST> {
+impl<T: Value, const K: usize, const ST: usize> Line<'_, T, K, ST> {
     /// One vector of channels. `N8`, `N7`, `N4` and `N1` are the columns under 8, 7, 4 and 1 columns of the output.
     #[inline(always)]
     fn line<S: Simd, const N8: usize, const N7: usize, const N4: usize, const N1: usize>(&self, s: S, channel: usize) {
         let pixels = self.0.pixels;
         let mut x = 0;
-        // Eight sums hide the latency of their additions; 32 registers hold them and their inputs.
-        if pixels.is_multiple_of(7) && !pixels.is_multiple_of(8) {
-            while x < pixels {
-                self.tile::<S, 7, N7>(s, channel, x);
-                x += 7;
+        // Eight sums hide the latency of their additions; only 32 registers hold them and their inputs.
+        if S::LANES == 16 {
+            if pixels.is_multiple_of(7) && !pixels.is_multiple_of(8) {
+                while x < pixels {
+                    self.tile::<S, 7, N7>(s, channel, x);
+                    x += 7;
+                }
             }
-        }
-        while x + 8 <= pixels {
-            self.tile::<S, 8, N8>(s, channel, x);
-            x += 8;
+            while x + 8 <= pixels {
+                self.tile::<S, 8, N8>(s, channel, x);
+                x += 8;
+            }
         }
         while x + 4 <= pixels {
             self.tile::<S, 4, N4>(s, channel, x);
@@ -95,7 +99,7 @@ impl<const K: usize, const ST: usize> Line<'_, K, ST> {
             for ky in 0..K {
                 let Some(line) = f.lines[ky] else { continue };
                 let line = line.add(x * ST * f.pixel + channel);
-                let input: [S::V; N] = std::array::from_fn(|i| s.load(line.add(i * f.pixel)));
+                let input: [S::V; N] = std::array::from_fn(|i| T::load(s, line.add(i * f.pixel)));
                 for kx in 0..K {
                     let tap = s.load_first(f.taps.add((ky * K + kx) * f.tap_stride + channel), count);
                     for i in 0..XT {
@@ -108,7 +112,7 @@ impl<const K: usize, const ST: usize> Line<'_, K, ST> {
                     Some(clamp) => s.min(s.splat(clamp.high), s.max(s.splat(clamp.low), v)),
                     None => v,
                 };
-                s.store_first(f.out.add((x + i) * f.out_stride + channel), count, v);
+                T::store_first(s, f.out.add((x + i) * f.out_stride + channel), count, v);
             }
         }
     }
@@ -116,9 +120,9 @@ impl<const K: usize, const ST: usize> Line<'_, K, ST> {
 
 /// A row where 16 registers are all there are: sums of up to eight columns stay in them, inputs are read from the cache again for each tap
 /// of `1` a row.
-struct Narrow<'a, const ST: usize>(&'a Filter, usize);
+struct Narrow<'a, T, const ST: usize>(&'a Filter<T>, usize);
 
-impl<const ST: usize> Kernel for Narrow<'_, ST> {
+impl<T: Value, const ST: usize> Kernel for Narrow<'_, T, ST> {
     type Output = ();
 
     #[inline(always)]
@@ -129,7 +133,7 @@ impl<const ST: usize> Kernel for Narrow<'_, ST> {
     }
 }
 
-impl<const ST: usize> Narrow<'_, ST> {
+impl<T: Value, const ST: usize> Narrow<'_, T, ST> {
     #[inline(always)]
     fn line<S: Simd>(&self, s: S, channel: usize) {
         let tiles = self.0.pixels.div_ceil(8);
@@ -164,7 +168,7 @@ impl<const ST: usize> Narrow<'_, ST> {
                 for _ in 0..kernel {
                     let value = s.load_first(tap, count);
                     for (i, acc) in acc.iter_mut().enumerate() {
-                        *acc = s.fma(s.load(line.add(i * ST * f.pixel)), value, *acc);
+                        *acc = s.fma(T::load(s, line.add(i * ST * f.pixel)), value, *acc);
                     }
                     (line, tap) = (line.wrapping_add(f.pixel), tap.wrapping_add(f.tap_stride));
                 }
@@ -174,7 +178,7 @@ impl<const ST: usize> Narrow<'_, ST> {
                     Some(clamp) => s.min(s.splat(clamp.high), s.max(s.splat(clamp.low), v)),
                     None => v,
                 };
-                s.store_first(f.out.add((x + i) * f.out_stride + channel), count, v);
+                T::store_first(s, f.out.add((x + i) * f.out_stride + channel), count, v);
             }
         }
     }

@@ -5,9 +5,10 @@ use std::ops::Range;
 use crate::buffer::Buffer;
 use crate::dispatch::{Isa, Kernel, Simd};
 use crate::pack::{Matrix, PackedB};
-use crate::scratch;
+use crate::scratch::{self, Slot};
 use crate::threads::{count, parallel};
 use crate::tile::{Finish, Strip};
+use crate::value::{Value, convert};
 
 /// Values of k in a block: a panel of B this deep stays in the first two cache levels.
 pub(crate) const KC: usize = 384;
@@ -46,25 +47,37 @@ pub struct Epilogue<'a> {
 /// Rows of a left-hand operand, possibly made on demand (im2col).
 pub(crate) trait Rows: Sync {
     /// The values `rows × ks`, in place or in `scratch`, and the distance between rows.
-    fn block<'a>(&'a self, rows: Range<usize>, ks: Range<usize>, scratch: &'a mut Buffer) -> (&'a [f32], usize);
+    fn block<'a, S: Simd>(&'a self, s: S, rows: Range<usize>, ks: Range<usize>, scratch: &'a mut Buffer) -> (&'a [f32], usize);
 }
 
-impl Rows for Matrix<'_> {
-    fn block<'a>(&'a self, rows: Range<usize>, ks: Range<usize>, scratch: &'a mut Buffer) -> (&'a [f32], usize) {
-        if self.col_stride == 1 {
-            return (&self.data[rows.start * self.row_stride + ks.start..], self.row_stride);
-        }
+impl<T: Value> Rows for Matrix<'_, T> {
+    #[inline(always)]
+    fn block<'a, S: Simd>(&'a self, s: S, rows: Range<usize>, ks: Range<usize>, scratch: &'a mut Buffer) -> (&'a [f32], usize) {
         let (m, k) = (rows.len(), ks.len());
+        if self.col_stride == 1 {
+            if let Some(data) = T::as_f32(self.data) {
+                return (&data[rows.start * self.row_stride + ks.start..], self.row_stride);
+            }
+            scratch.resize(m * k);
+            if k == self.row_stride {
+                convert(s, scratch, &self.data[rows.start * k..rows.end * k]);
+                return (scratch, k);
+            }
+            for (row, wide) in rows.zip(scratch.chunks_exact_mut(k.max(1))) {
+                convert(s, wide, &self.data[row * self.row_stride + ks.start..][..k]);
+            }
+            return (scratch, k);
+        }
         scratch.resize(m * k);
         for (p, source) in ks.enumerate() {
             let start = source * self.col_stride + rows.start * self.row_stride;
             if self.row_stride == 1 {
-                for (i, &value) in self.data[start..start + m].iter().enumerate() {
-                    scratch[i * k + p] = value;
+                for (i, value) in self.data[start..start + m].iter().enumerate() {
+                    scratch[i * k + p] = value.get();
                 }
             } else {
                 for i in 0..m {
-                    scratch[i * k + p] = self.data[start + i * self.row_stride];
+                    scratch[i * k + p] = self.data[start + i * self.row_stride].get();
                 }
             }
         }
@@ -74,14 +87,15 @@ impl Rows for Matrix<'_> {
 
 /// A pointer that tasks share; each writes its own part.
 #[derive(Clone, Copy)]
-pub(crate) struct Shared(pub *mut f32);
+pub(crate) struct Shared<T = f32>(pub *mut T);
 // SAFETY: every user splits the memory behind it into disjoint parts, one a task.
-unsafe impl Send for Shared {}
+unsafe impl<T> Send for Shared<T> {}
 // SAFETY: as above.
-unsafe impl Sync for Shared {}
+unsafe impl<T> Sync for Shared<T> {}
 
-impl Shared {
-    pub(crate) fn get(self) -> *mut f32 {
+impl<T: Copy> Shared<T> {
+    #[inline(always)]
+    pub(crate) fn get(self) -> *mut T {
         self.0
     }
 }
@@ -130,8 +144,16 @@ pub(crate) unsafe fn multiply_at(c: Shared, c_stride: usize, m: usize, a: &impl 
     }
 }
 
-/// The product of `m` rows with packed B into C whose rows are `c_stride` apart.
-pub(crate) fn multiply(c: &mut [f32], c_stride: usize, m: usize, a: &impl Rows, b: &PackedB, accumulate: bool, epilogue: &Epilogue) {
+/// The product of `m` rows with packed B into C whose rows are `c_stride` apart. A residual is not for a C of bf16.
+pub(crate) fn multiply<T: Value>(
+    c: &mut [T],
+    c_stride: usize,
+    m: usize,
+    a: &impl Rows,
+    b: &PackedB,
+    accumulate: bool,
+    epilogue: &Epilogue,
+) {
     let n = b.n;
     if m == 0 || n == 0 {
         return;
@@ -140,6 +162,7 @@ pub(crate) fn multiply(c: &mut [f32], c_stride: usize, m: usize, a: &impl Rows, 
     assert!(epilogue.bias.is_none_or(|bias| bias.len() == n), "one bias a column");
     assert!(epilogue.residual.is_none_or(|r| r.len() >= (m - 1) * c_stride + n), "a residual of C's shape");
     assert!(!accumulate || epilogue.residual.is_none(), "either a residual or C's old values are added");
+    assert!(T::WIDE || epilogue.residual.is_none(), "a residual in f32 beside a C of f32");
     let shared = Shared(c.as_mut_ptr());
     let panels = b.panels();
     // Parts are a matter of speed alone: every element of C is one thread's, and its sum runs over k in one order.
@@ -193,10 +216,10 @@ pub(crate) fn share(total: usize, parts: usize, index: usize) -> Range<usize> {
     total * index / parts..total * (index + 1) / parts
 }
 
-struct Product<'a, A> {
+struct Product<'a, A, T = f32> {
     a: &'a A,
     b: &'a PackedB,
-    c: Shared,
+    c: Shared<T>,
     c_stride: usize,
     rows: Range<usize>,
     panels: Range<usize>,
@@ -204,28 +227,67 @@ struct Product<'a, A> {
     epilogue: &'a Epilogue<'a>,
 }
 
-impl<A: Rows> Kernel for Product<'_, A> {
+/// Values of a block of A and of the rows of C under it, in f32, where C is bf16.
+const TILE: usize = 48 * 1024;
+
+impl<A: Rows, T: Value> Kernel for Product<'_, A, T> {
     type Output = ();
 
     #[inline(always)]
     fn run<S: Simd>(self, s: S) {
-        scratch::for_part(|buffer| self.blocks(s, buffer));
+        scratch::for_part(|buffer| {
+            if T::WIDE {
+                let c = self.c.get().cast::<f32>().wrapping_add(self.rows.start * self.c_stride);
+                return self.blocks(s, self.rows.clone(), c, self.c_stride, buffer);
+            }
+            let (from, to) = self.columns();
+            let most = (TILE / (to - from + self.b.k.min(KC)).max(1)).clamp(12, MC) / 6 * 6;
+            for start in self.rows.clone().step_by(most) {
+                let rows = start..self.rows.end.min(start + most);
+                scratch::for_use(Slot::Tile, rows.len() * (to - from), |tile| self.narrow(s, rows, tile, buffer));
+            }
+        });
     }
 }
 
-impl<A: Rows> Product<'_, A> {
+impl<A: Rows, T: Value> Product<'_, A, T> {
+    /// First column of its panels, and the one after the last.
+    fn columns(&self) -> (usize, usize) {
+        let last = self.b.panel(self.panels.end - 1);
+        (self.b.panel(self.panels.start).column, last.column + last.width)
+    }
+
+    /// Some rows of C by sums in `tile`, f32, rounded once.
     #[inline(always)]
-    fn blocks<S: Simd>(&self, s: S, scratch: &mut Buffer) {
+    fn narrow<S: Simd>(&self, s: S, rows: Range<usize>, tile: &mut [f32], buffer: &mut Buffer) {
+        let (from, to) = self.columns();
+        let width = to - from;
+        // Rows without gaps are one.
+        let run = if width == self.c_stride { rows.len() * width } else { width };
+        let row = |index: usize| {
+            // SAFETY: `multiply` checked C and gives each task rows and columns of its own.
+            unsafe { std::slice::from_raw_parts_mut(self.c.get().add((rows.start + index) * self.c_stride + from), run) }
+        };
+        if self.accumulate {
+            tile.chunks_exact_mut(run).enumerate().for_each(|(i, tile)| convert(s, tile, row(i)));
+        }
+        self.blocks(s, rows.clone(), tile.as_mut_ptr().wrapping_sub(from), width, buffer);
+        tile.chunks_exact(run).enumerate().for_each(|(i, tile)| convert(s, row(i), tile));
+    }
+
+    /// The rows `rows` in f32, the first of which begins at `c`.
+    #[inline(always)]
+    fn blocks<S: Simd>(&self, s: S, rows: Range<usize>, c: *mut f32, c_stride: usize, scratch: &mut Buffer) {
         let k = self.b.k;
         let blocks = k.div_ceil(KC).max(1);
         for block in 0..blocks {
             let ks = share(k, blocks, block);
-            let m = self.rows.len();
-            let (a, a_stride) = self.a.block(self.rows.clone(), ks.clone(), scratch);
+            let m = rows.len();
+            let (a, a_stride) = self.a.block(s, rows.clone(), ks.clone(), scratch);
             assert!(a.len() >= (m - 1) * a_stride + ks.len(), "A is too small");
             for index in self.panels.clone() {
                 let panel = self.b.panel(index);
-                let c = self.c.get().wrapping_add(self.rows.start * self.c_stride + panel.column);
+                let c = c.wrapping_add(panel.column);
                 let strip = Strip {
                     rows: m,
                     a: a.as_ptr(),
@@ -235,14 +297,14 @@ impl<A: Rows> Product<'_, A> {
                     run_stride: 0,
                     b: panel.data[ks.start * panel.vectors * S::LANES..].as_ptr(),
                     c,
-                    c_stride: self.c_stride,
+                    c_stride,
                     vectors: panel.vectors,
                     width: panel.width,
-                    finish: self.epilogue.finish(c, self.c_stride, [self.rows.start, panel.column], [block, blocks], self.accumulate),
+                    finish: self.epilogue.finish(c, c_stride, [rows.start, panel.column], [block, blocks], self.accumulate),
                     ahead: self.b.ahead::<S>(index, &self.panels, &ks, [0, 1], m),
                 };
                 // SAFETY: A was checked above; B's panel holds k rows of its vectors; `multiply` checked C, bias and residual, and gives
-                // each task rows and columns of its own.
+                // each task rows and columns of its own; a tile holds as many rows and columns.
                 unsafe { strip.run(s) };
             }
         }

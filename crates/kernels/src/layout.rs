@@ -1,6 +1,7 @@
 //! Between `[N, C, H, W]` and `[N, H, W, C]`.
 
 use crate::threads::each_chunk;
+use crate::value::Value;
 
 /// Pixels a task.
 const PIXELS: usize = 1024;
@@ -16,7 +17,7 @@ pub fn nhwc_to_nchw(output: &mut [f32], input: &[f32], channels: usize, pixels: 
 }
 
 /// `[N, rows, cols] -> [N, cols, rows]`.
-fn transpose(output: &mut [f32], input: &[f32], rows: usize, cols: usize) {
+pub(crate) fn transpose<T: Value, U: Value>(output: &mut [T], input: &[U], rows: usize, cols: usize) {
     let image = rows * cols;
     assert!(output.len() == input.len() && (image == 0 || input.len().is_multiple_of(image)), "whole images of {rows} × {cols}");
     if image == 0 || input.is_empty() {
@@ -30,7 +31,7 @@ fn transpose(output: &mut [f32], input: &[f32], rows: usize, cols: usize) {
                 let block = block..rows.min(block + 16);
                 for (j, out) in out.chunks_exact_mut(rows).enumerate() {
                     for i in block.clone() {
-                        out[i] = input[i * cols + first + j];
+                        out[i] = T::of(input[i * cols + first + j].get());
                     }
                 }
             }

@@ -32,6 +32,7 @@ mod tests;
 mod threads;
 mod tile;
 pub mod train;
+mod value;
 mod vectorize;
 mod winograd;
 
@@ -50,5 +51,6 @@ pub use pack::{Matrix, PackedB};
 pub use peak::multiply_adds;
 pub use pool::{PoolShape, average_pool, global_average, max_pool, max_pool_with_argmax};
 pub use threads::Threads;
+pub use value::{Values, ValuesMut, copy};
 pub use vectorize::{Loops, vectorized};
 pub use winograd::{WinogradWeights, winograd, winograd_side};

@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-use crate::buffer::Buffer;
+use crate::buffer::{Buffer, Number};
 use crate::dispatch::{Isa, Simd};
 use crate::gemm::Shared;
 use crate::threads::parallel;
@@ -10,22 +10,22 @@ use crate::tile::{Ahead, tiles};
 
 /// A matrix read through strides.
 #[derive(Debug, Clone, Copy)]
-pub struct Matrix<'a> {
-    pub(crate) data: &'a [f32],
+pub struct Matrix<'a, T = f32> {
+    pub(crate) data: &'a [T],
     pub(crate) rows: usize,
     pub(crate) cols: usize,
     pub(crate) row_stride: usize,
     pub(crate) col_stride: usize,
 }
 
-impl<'a> Matrix<'a> {
+impl<'a, T: Number> Matrix<'a, T> {
     /// A row-major matrix without gaps.
-    pub fn new(data: &'a [f32], rows: usize, cols: usize) -> Self {
+    pub fn new(data: &'a [T], rows: usize, cols: usize) -> Self {
         Self::strided(data, rows, cols, cols)
     }
 
     /// A row-major matrix whose rows begin `row_stride` values apart.
-    pub fn strided(data: &'a [f32], rows: usize, cols: usize, row_stride: usize) -> Self {
+    pub fn strided(data: &'a [T], rows: usize, cols: usize, row_stride: usize) -> Self {
         assert!(rows == 0 || cols == 0 || (row_stride >= cols && data.len() >= (rows - 1) * row_stride + cols), "matrix beyond its slice");
         Self { data, rows, cols, row_stride, col_stride: 1 }
     }

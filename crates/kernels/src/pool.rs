@@ -4,6 +4,7 @@ use crate::conv::ConvShape;
 use crate::dispatch::{Isa, Kernel, Simd};
 use crate::gemm::Shared;
 use crate::threads::{each_chunk, parallel};
+use crate::value::Value;
 
 /// A pooling: the same sizes as a convolution's.
 pub type PoolShape = ConvShape;
@@ -104,6 +105,10 @@ pub fn max_pool(output: &mut [f32], input: &[f32], shape: &PoolShape) {
 
 /// Maxima, and for each the position `y * W + x` in its image that gave it (the first of equals): what the backward pass needs.
 pub fn max_pool_with_argmax(output: &mut [f32], argmax: &mut [u32], input: &[f32], shape: &PoolShape) {
+    maxima(output, argmax, input, shape);
+}
+
+pub(crate) fn maxima<T: Value>(output: &mut [T], argmax: &mut [u32], input: &[T], shape: &PoolShape) {
     let (c, [h, w], [oh, ow]) = (shape.channels, shape.input, shape.output);
     assert_eq!(input.len(), shape.batch * h * w * c, "input");
     assert!(output.len() == shape.pixels() * c && argmax.len() == output.len(), "output and argmax");
@@ -131,10 +136,10 @@ impl Positions {
 }
 
 /// A row of maxima with their positions.
-struct Maxima<'a> {
-    out: &'a mut [f32],
+struct Maxima<'a, T> {
+    out: &'a mut [T],
     argmax: &'a mut [u32],
-    image: &'a [f32],
+    image: &'a [T],
     y: usize,
     shape: &'a PoolShape,
 }
@@ -142,7 +147,7 @@ struct Maxima<'a> {
 /// Channels whose maxima and positions are held in registers.
 const PAIRS: usize = 16;
 
-impl Kernel for Maxima<'_> {
+impl<T: Value> Kernel for Maxima<'_, T> {
     type Output = ();
 
     #[inline(always)]
@@ -161,19 +166,21 @@ impl Kernel for Maxima<'_> {
                     |at| {
                         if let Some(values) = self.image[at * c + index * PAIRS..].first_chunk::<PAIRS>() {
                             for i in 0..PAIRS {
-                                larger_at(&mut top[i], &mut place[i], values[i], at);
+                                larger_at(&mut top[i], &mut place[i], values[i].get(), at);
                             }
                         }
                     },
                 );
-                (*out, *argmax) = (top, place);
+                (*out, *argmax) = (top.map(T::of), place);
             }
-            rest.fill(f32::NEG_INFINITY);
+            rest.fill(T::of(f32::NEG_INFINITY));
             last.fill(u32::MAX);
             let first = c - rest.len();
             each_tap(self.shape, y, x, |at| {
-                for ((top, place), &v) in rest.iter_mut().zip(last.iter_mut()).zip(&self.image[at * c + first..]) {
-                    larger_at(top, place, v, at);
+                for ((out, place), v) in rest.iter_mut().zip(last.iter_mut()).zip(&self.image[at * c + first..]) {
+                    let mut top = out.get();
+                    larger_at(&mut top, place, v.get(), at);
+                    *out = T::of(top);
                 }
             });
         }

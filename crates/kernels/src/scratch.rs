@@ -9,7 +9,7 @@ use crate::winograd::WinogradWeights;
 thread_local! {
     static PART: Cell<Buffer> = const { Cell::new(Buffer::new()) };
     static WHOLE: Cell<Buffer> = const { Cell::new(Buffer::new()) };
-    static SLOTS: [Cell<Buffer>; 3] = const { [const { Cell::new(Buffer::new()) }; 3] };
+    static SLOTS: [Cell<Buffer>; 6] = const { [const { Cell::new(Buffer::new()) }; 6] };
     static WINOGRAD: Cell<WinogradWeights> = const { Cell::new(WinogradWeights::empty()) };
     static PACKED: Cell<Vec<PackedB>> = const { Cell::new(Vec::new()) };
 }
@@ -42,18 +42,22 @@ pub(crate) enum Slot {
     Sums,
     /// What a part of a job holds beside its [`for_part`].
     Part,
+    /// Sums in f32 that are rounded to bf16 when they are whole.
+    Tile,
+    /// Maps of bf16 in f32.
+    Wide,
+    /// Other maps of bf16 in f32.
+    Wider,
 }
 
 /// Gives `f` this thread's buffer of `len` values for a use. Contents are unspecified.
+#[inline(always)]
 pub(crate) fn for_use<R>(slot: Slot, len: usize, f: impl FnOnce(&mut [f32]) -> R) -> R {
-    SLOTS.with(|slots| {
-        let cell = &slots[slot as usize];
-        let mut buffer = cell.take();
-        buffer.resize(len);
-        let result = f(&mut buffer);
-        cell.set(buffer);
-        result
-    })
+    let mut buffer = SLOTS.with(|slots| slots[slot as usize].take());
+    buffer.resize(len);
+    let result = f(&mut buffer);
+    SLOTS.with(|slots| slots[slot as usize].set(buffer));
+    result
 }
 
 /// Gives `f` this thread's packed operands, whatever they held before.

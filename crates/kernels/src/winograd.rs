@@ -16,6 +16,7 @@ use crate::pack::{Matrix, PackedB};
 use crate::scratch;
 use crate::threads::{count, parallel};
 use crate::tile::{Ahead, Finish, Strip, tiles};
+use crate::value::Value;
 
 pub(crate) use training::winograd_side_training;
 
@@ -101,29 +102,29 @@ pub fn winograd(output: &mut [f32], input: &[f32], shape: &ConvShape, weights: &
 }
 
 /// As [`winograd`]; with `accumulate` the result is added to the output.
-pub(crate) fn winograd_into(
-    output: &mut [f32],
-    input: &[f32],
+pub(crate) fn winograd_into<T: Value>(
+    output: &mut [T],
+    input: &[T],
     shape: &ConvShape,
     weights: &WinogradWeights,
     epilogue: &Epilogue,
     accumulate: bool,
 ) {
     match weights.side {
-        2 => Tiled::<2, 4>::run(output, input, shape, weights, epilogue, accumulate),
-        _ => Tiled::<4, 6>::run(output, input, shape, weights, epilogue, accumulate),
+        2 => Tiled::<T, 2, 4>::run(output, input, shape, weights, epilogue, accumulate),
+        _ => Tiled::<T, 4, 6>::run(output, input, shape, weights, epilogue, accumulate),
     }
 }
 
 /// A convolution by tiles of `M × M` outputs and `A = M + 2` points a side.
-struct Tiled<'a, const M: usize, const A: usize> {
-    input: &'a [f32],
+struct Tiled<'a, T, const M: usize, const A: usize> {
+    input: &'a [T],
     shape: ConvShape,
     weights: &'a WinogradWeights,
     epilogue: &'a Epilogue<'a>,
     /// Whether the output's old values are added.
     accumulate: bool,
-    output: Shared,
+    output: Shared<T>,
     isa: Isa,
     /// Channels read and written.
     sizes: [usize; 2],
@@ -142,10 +143,10 @@ struct Block {
     strides: [usize; 2],
 }
 
-impl<'a, const M: usize, const A: usize> Tiled<'a, M, A> {
+impl<'a, T: Value, const M: usize, const A: usize> Tiled<'a, T, M, A> {
     fn run(
-        output: &mut [f32],
-        input: &'a [f32],
+        output: &mut [T],
+        input: &'a [T],
         shape: &ConvShape,
         weights: &'a WinogradWeights,
         epilogue: &'a Epilogue<'a>,
@@ -158,6 +159,7 @@ impl<'a, const M: usize, const A: usize> Tiled<'a, M, A> {
         assert_eq!(output.len(), shape.pixels() * n, "output");
         assert!(epilogue.bias.is_none_or(|bias| bias.len() == n), "one bias a channel");
         assert!(epilogue.residual.is_none_or(|r| r.len() == output.len()), "a residual of the output's shape");
+        assert!(T::WIDE || epilogue.residual.is_none(), "a residual in f32 beside an output of f32");
         let grid = [oh.div_ceil(M), ow.div_ceil(M)];
         let output = Shared(output.as_mut_ptr());
         let this = Self { input, shape: *shape, weights, epilogue, accumulate, output, isa, sizes: [c, n], grid };
@@ -225,13 +227,13 @@ enum Part {
 }
 
 /// One stage of some tiles or points of a block.
-struct Stage<'a, 'b, const M: usize, const A: usize> {
-    tiled: &'a Tiled<'b, M, A>,
+struct Stage<'a, 'b, T, const M: usize, const A: usize> {
+    tiled: &'a Tiled<'b, T, M, A>,
     block: Block,
     stage: Part,
 }
 
-impl<const M: usize, const A: usize> Kernel for Stage<'_, '_, M, A> {
+impl<T: Value, const M: usize, const A: usize> Kernel for Stage<'_, '_, T, M, A> {
     type Output = ();
 
     #[inline(always)]
@@ -244,14 +246,14 @@ impl<const M: usize, const A: usize> Kernel for Stage<'_, '_, M, A> {
     }
 }
 
-impl<const M: usize, const A: usize> Stage<'_, '_, M, A> {
+impl<T: Value, const M: usize, const A: usize> Stage<'_, '_, T, M, A> {
     /// `Bᵀ d B` of a tile.
     #[inline(always)]
     fn points<S: Simd>(&self, s: S, tile: usize) {
         let (n, place) = self.tiled.place(self.block.first + tile);
         let target = Shared(self.block.points.get().wrapping_add(tile * self.tiled.sizes[0]));
         // SAFETY: the block holds `stride` values for each point, `c` of them this tile's.
-        unsafe { tile_points::<S, A>(s, self.tiled.input, &self.tiled.shape, n, place, target, self.block.strides[0]) };
+        unsafe { tile_points::<S, T, A>(s, self.tiled.input, &self.tiled.shape, n, place, target, self.block.strides[0]) };
     }
 
     /// `[tiles, C] · [C, out]` at a point.
@@ -303,12 +305,26 @@ impl<const M: usize, const A: usize> Stage<'_, '_, M, A> {
     }
 
     /// `Aᵀ m A` of a tile, with what comes after the convolution.
+    #[inline(always)]
+    fn outputs<S: Simd>(&self, s: S, tile: usize) {
+        let n = self.tiled.sizes[1];
+        let mut channel = 0;
+        while channel + S::LANES <= n {
+            self.outputs_at::<S, true>(s, tile, channel, S::LANES);
+            channel += S::LANES;
+        }
+        if channel < n {
+            self.outputs_at::<S, false>(s, tile, channel, n - channel);
+        }
+    }
+
+    /// As [`Self::outputs`], `count` channels from one on.
     #[allow(
         clippy::needless_range_loop,
         reason = "constant bounds over rows and columns alike: the loops unroll and the values stay in registers"
     )]
     #[inline(always)]
-    fn outputs<S: Simd>(&self, s: S, tile: usize) {
+    fn outputs_at<S: Simd, const WHOLE: bool>(&self, s: S, tile: usize, channel: usize, count: usize) {
         let ([_, n], [oh, ow]) = (self.tiled.sizes, self.tiled.shape.output);
         let (image, [y, x]) = self.tiled.place(self.block.first + tile);
         let epilogue = self.tiled.epilogue;
@@ -316,44 +332,36 @@ impl<const M: usize, const A: usize> Stage<'_, '_, M, A> {
         let (low, high) = (s.splat(low), s.splat(high));
         let source = self.block.products.get().wrapping_add(tile * n).cast_const();
         let stride = self.block.strides[1];
-        let mut channel = 0;
-        while channel < n {
-            let count = S::LANES.min(n - channel);
-            let full = count == S::LANES;
-            // SAFETY: as in `points`: `count` channels from `channel` on exist in the products, the bias, the residual and the output, and
-            // only pixels of the output are touched.
-            unsafe {
-                let load = |p: *const f32| if full { s.load(p) } else { s.load_first(p, count) };
-                let bias = epilogue.bias.map_or(s.splat(0.0), |bias| load(bias.as_ptr().add(channel)));
-                let mut half = [[s.splat(0.0); A]; M];
-                #[allow(clippy::needless_range_loop)] // columns of an array of rows
-                for j in 0..A {
-                    let column: [S::V; A] = std::array::from_fn(|i| load(source.add((i * A + j) * stride + channel)));
-                    let column: [S::V; M] = to_outputs(s, column);
-                    for i in 0..M {
-                        half[i][j] = column[i];
-                    }
+        // SAFETY: as in `points`: `count` channels from `channel` on exist in the products, the bias, the residual and the output, and only
+        // pixels of the output are touched.
+        unsafe {
+            let load = |p: *const f32| f32::load_n::<S, WHOLE>(s, p, count);
+            let bias = epilogue.bias.map_or(s.splat(0.0), |bias| load(bias.as_ptr().add(channel)));
+            let mut half = [[s.splat(0.0); A]; M];
+            for j in 0..A {
+                let column: [S::V; A] = std::array::from_fn(|i| load(source.add((i * A + j) * stride + channel)));
+                let column: [S::V; M] = to_outputs(s, column);
+                for i in 0..M {
+                    half[i][j] = column[i];
                 }
-                for (i, row) in half.into_iter().enumerate() {
-                    let row: [S::V; M] = to_outputs(s, row);
-                    for (j, v) in row.into_iter().enumerate() {
-                        if y + i < oh && x + j < ow {
-                            let at = ((image * oh + y + i) * ow + x + j) * n + channel;
-                            let mut v = s.add(v, bias);
-                            if let Some(residual) = epilogue.residual {
-                                v = s.add(v, load(residual.as_ptr().add(at)));
-                            }
-                            let out = self.tiled.output.get().add(at);
-                            if self.tiled.accumulate {
-                                v = s.add(v, load(out));
-                            }
-                            let v = s.min(high, s.max(low, v));
-                            if full { s.store(out, v) } else { s.store_first(out, count, v) }
+            }
+            for (i, row) in half.into_iter().enumerate() {
+                let row: [S::V; M] = to_outputs(s, row);
+                for (j, v) in row.into_iter().enumerate() {
+                    if y + i < oh && x + j < ow {
+                        let at = ((image * oh + y + i) * ow + x + j) * n + channel;
+                        let mut v = s.add(v, bias);
+                        if let Some(residual) = epilogue.residual {
+                            v = s.add(v, load(residual.as_ptr().add(at)));
                         }
+                        let out = self.tiled.output.get().add(at);
+                        if self.tiled.accumulate {
+                            v = s.add(v, T::load_n::<S, WHOLE>(s, out, count));
+                        }
+                        T::store_n::<S, WHOLE>(s, out, count, s.min(high, s.max(low, v)));
                     }
                 }
             }
-            channel += S::LANES;
         }
     }
 }
@@ -363,9 +371,9 @@ impl<const M: usize, const A: usize> Stage<'_, '_, M, A> {
 /// # Safety
 /// `target` has room for them, and nobody else touches it meanwhile.
 #[inline(always)]
-pub(crate) unsafe fn tile_points<S: Simd, const A: usize>(
+pub(crate) unsafe fn tile_points<S: Simd, T: Value, const A: usize>(
     s: S,
-    input: &[f32],
+    input: &[T],
     shape: &ConvShape,
     n: usize,
     [y, x]: [usize; 2],
@@ -381,11 +389,11 @@ pub(crate) unsafe fn tile_points<S: Simd, const A: usize>(
     if rows.iter().chain(&columns).all(Option::is_some) {
         let first = image[((y - window.padding[0]) * w + x - window.padding[1]) * c..].as_ptr();
         // SAFETY: all pixels lie in the image; the caller's promise.
-        unsafe { transform::<S, A>(s, c, target, stride, |i, j| Some(first.wrapping_add((i * w + j) * c))) };
+        unsafe { transform::<S, T, A>(s, c, target, stride, |i, j| Some(first.wrapping_add((i * w + j) * c))) };
     } else {
         let pixel = |i: usize, j: usize| Some(image.as_ptr().wrapping_add((rows[i]? * w + columns[j]?) * c));
         // SAFETY: `pixel` gives pixels of the image alone; the caller's promise.
-        unsafe { transform::<S, A>(s, c, target, stride, pixel) };
+        unsafe { transform::<S, T, A>(s, c, target, stride, pixel) };
     }
 }
 
@@ -393,40 +401,60 @@ pub(crate) unsafe fn tile_points<S: Simd, const A: usize>(
 ///
 /// # Safety
 /// Pixels hold `c` values; `target` as in [`tile_points`].
+#[inline(always)]
+unsafe fn transform<S: Simd, T: Value, const A: usize>(
+    s: S,
+    c: usize,
+    target: Shared,
+    stride: usize,
+    pixel: impl Fn(usize, usize) -> Option<*const T>,
+) {
+    let mut channel = 0;
+    // SAFETY: the caller's promise.
+    unsafe {
+        while channel + S::LANES <= c {
+            transform_at::<S, T, A, true>(s, [channel, S::LANES], target, stride, &pixel);
+            channel += S::LANES;
+        }
+        if channel < c {
+            transform_at::<S, T, A, false>(s, [channel, c - channel], target, stride, &pixel);
+        }
+    }
+}
+
+/// As [`transform`], `count` channels from one on.
+///
+/// # Safety
+/// As for [`transform`].
 #[allow(
     clippy::needless_range_loop,
     reason = "constant bounds over rows and columns alike: the loops unroll and the values stay in registers"
 )]
 #[inline(always)]
-unsafe fn transform<S: Simd, const A: usize>(
+unsafe fn transform_at<S: Simd, T: Value, const A: usize, const WHOLE: bool>(
     s: S,
-    c: usize,
+    [channel, count]: [usize; 2],
     target: Shared,
     stride: usize,
-    pixel: impl Fn(usize, usize) -> Option<*const f32>,
+    pixel: &impl Fn(usize, usize) -> Option<*const T>,
 ) {
-    let mut channel = 0;
-    while channel < c {
-        let count = S::LANES.min(c - channel);
-        let mut d = [[s.splat(0.0); A]; A];
-        for j in 0..A {
-            let column: [S::V; A] = std::array::from_fn(|i| match pixel(i, j) {
-                // SAFETY: `count` channels of the pixel follow the `channel`th.
-                Some(pixel) => unsafe { s.load_first(pixel.add(channel), count) },
-                None => s.splat(0.0),
-            });
-            let column = to_points(s, column);
-            for i in 0..A {
-                d[i][j] = column[i];
-            }
+    let mut d = [[s.splat(0.0); A]; A];
+    for j in 0..A {
+        let column: [S::V; A] = std::array::from_fn(|i| match pixel(i, j) {
+            // SAFETY: `count` channels of the pixel follow the `channel`th.
+            Some(pixel) => unsafe { T::load_n::<S, WHOLE>(s, pixel.add(channel), count) },
+            None => s.splat(0.0),
+        });
+        let column = to_points(s, column);
+        for i in 0..A {
+            d[i][j] = column[i];
         }
-        for (i, row) in d.into_iter().enumerate() {
-            for (j, v) in to_points(s, row).into_iter().enumerate() {
-                // SAFETY: the caller's promise.
-                unsafe { s.store_first(target.get().add((i * A + j) * stride + channel), count, v) };
-            }
+    }
+    for (i, row) in d.into_iter().enumerate() {
+        for (j, v) in to_points(s, row).into_iter().enumerate() {
+            // SAFETY: the caller's promise.
+            unsafe { f32::store_n::<S, WHOLE>(s, target.get().add((i * A + j) * stride + channel), count, v) };
         }
-        channel += S::LANES;
     }
 }
 

@@ -1,6 +1,6 @@
 //! Milliseconds of one SGD training step on the CPU; `benchmarks/pytorch_step.py` is the same step in PyTorch.
 //!
-//! `cargo run --release -p fieldmark-learn --example step -- {resnet18_cifar|lite0|mnist_cnn|mobilenet_v2|vit_tiny} [plan|burn] [STEPS]`
+//! `cargo run --release -p fieldmark-learn --example step -- {resnet18_cifar|lite0|mnist_cnn|mobilenet_v2|vit_tiny} [plan|bf16|burn] [STEPS]`
 //! prints one JSON object: milliseconds (the median), the loss, and the peak of resident memory in MiB, at the end and before the first step.
 //! Threads: `RAYON_NUM_THREADS`.
 
@@ -8,7 +8,7 @@ use std::error::Error;
 use std::time::Instant;
 
 use graph::{Activation, Conv2d, Graph, GraphBuilder, Op, Pool2d, Tensor};
-use learn::fit::{Backend, OptimizerKind, Targets, cross_entropy};
+use learn::fit::{Backend, OptimizerKind, Precision, Targets, cross_entropy};
 use learn::network::NoiseKey;
 use learn::optim::{Gradients, Group, Optimizer};
 use learn::{DeviceKind, FitOptions, Network};
@@ -49,13 +49,15 @@ fn main() -> Result<(), Box<dyn Error>> {
     let (graph, batch) = build(&name)?;
     let weights = graph.init_weights(0);
     kernels::keep_freed_memory();
-    let backend = match std::env::args().nth(2).as_deref() {
-        None | Some("plan") => Backend::Plan,
-        Some("burn") => Backend::Burn,
-        Some(other) => return Err(format!("expected plan or burn, got {other:?}").into()),
+    let (backend, precision) = match std::env::args().nth(2).as_deref() {
+        None | Some("plan") => (Backend::Plan, Precision::F32),
+        Some("bf16") => (Backend::Plan, Precision::Bf16),
+        Some("burn") => (Backend::Burn, Precision::F32),
+        Some(other) => return Err(format!("expected plan, bf16 or burn, got {other:?}").into()),
     };
     let steps = std::env::args().nth(3).map_or(Ok(9), |s| s.parse())?;
     let mut network = Network::with_backend(graph, weights, DeviceKind::Cpu, backend, 0)?;
+    network.set_precision(precision)?;
     let shape = [&[batch], network.graph().input_shape()].concat();
     let data = (0..shape.iter().product::<usize>()).map(|i| ((i * 7919 % 1000) as f32 - 500.0) / 300.0).collect::<Vec<_>>();
     let input = Tensor { shape, data };
@@ -81,6 +83,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     let result = serde_json::json!({
         "step": name,
         "backend": backend,
+        "precision": precision,
         "milliseconds": times.get(times.len() / 2),
         "loss": loss,
         "peak_mib": peak_mib(),

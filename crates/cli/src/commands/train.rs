@@ -6,7 +6,7 @@ use std::time::Instant;
 
 use anyhow::{Context, Result, bail};
 use data::Dataset;
-use learn::{DeviceKind, LeakPolicy, LearnError, Recipe, TrainOptions, Trained};
+use learn::{DeviceKind, LeakPolicy, LearnError, Method, Recipe, TrainOptions, Trained};
 
 use crate::args;
 use crate::failure::Usage;
@@ -131,7 +131,18 @@ fn recipe(args: &args::Train) -> Result<Recipe> {
     set("model", args.model.as_ref().map(|m| format!("{m:?}")));
     set("seed", args.seed.map(|s| s.to_string()));
     set("data.folds", args.folds.map(|k| k.to_string()));
-    read_recipe(args.recipe_args.recipe.as_ref(), &settings)
+    let precision = args.precision.map(|precision| match precision {
+        args::TrainingPrecision::F32 => "\"f32\"",
+        args::TrainingPrecision::Bf16 => "\"bf16\"",
+    });
+    set("fit.precision", precision.map(String::from));
+    let recipe = read_recipe(args.recipe_args.recipe.as_ref(), &settings)?;
+    if args.precision == Some(args::TrainingPrecision::Bf16) && recipe.method == Method::Probe {
+        return Err(
+            Usage("--precision bf16 is for networks in training: a probe trains none; add --method finetune or scratch".into()).into()
+        );
+    }
+    Ok(recipe)
 }
 
 /// A recipe file, or the defaults, with single fields set.

@@ -67,6 +67,16 @@ fn a_device_that_the_build_leaves_out() {
 }
 
 #[test]
+fn bf16_where_nothing_trains_in_it() {
+    let place = Place::new();
+    place.sky("sky", 3);
+    let told = place.train("sky", &["--precision", "bf16", "--set", "fit.backend=burn"]).expect(2);
+    assert!(told.stderr.contains("fit.precision") && told.stderr.contains("by plans on the CPU alone"), "{}", told.stderr);
+    let told = place.run(["train", "sky", "--precision", "bf16"]).expect(2);
+    assert!(told.stderr.contains("a probe trains none; add --method finetune or scratch"), "{}", told.stderr);
+}
+
+#[test]
 fn a_probe_without_the_published_weights() {
     let place = Place::new();
     place.sky("sky", 3);

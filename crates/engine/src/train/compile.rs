@@ -3,7 +3,7 @@
 use graph::{Activation, Graph, NodeId, Op};
 use kernels::Clamp;
 
-use super::layer::Layer;
+use super::layer::{Kind, Layer};
 use super::{Scope, lower};
 
 /// One step before its place in memory is known. Values are known by the nodes that make them.
@@ -18,8 +18,12 @@ pub(super) struct Step {
     pub inputs: Vec<usize>,
     /// Values of each for one image.
     pub input_sizes: Vec<usize>,
+    /// How each lies in memory.
+    pub input_kinds: Vec<Kind>,
     /// Values written for one image.
     pub size: usize,
+    /// How they lie in memory.
+    pub kind: Kind,
     /// Names of its parameters, and whether each is trained.
     pub parameters: Vec<(String, bool)>,
     /// Whether each input needs a gradient.
@@ -30,6 +34,12 @@ impl Step {
     /// Whether it runs backward at all.
     pub fn goes_back(&self) -> bool {
         self.wants.contains(&true) || self.parameters.iter().any(|(_, trained)| *trained)
+    }
+
+    /// Whether the layer gets memory as it is: all of one kind that it knows.
+    pub fn is_direct(&self) -> bool {
+        let known = self.kind == Kind::F32 || self.layer.takes_bf16();
+        known && self.input_kinds.iter().all(|&kind| kind == self.kind)
     }
 }
 
@@ -82,7 +92,31 @@ pub(super) fn compile(graph: &Graph, outputs: &[NodeId], scope: &Scope) -> (Vec<
         wants[index] = step.goes_back() || (index == 0 && scope.by_input);
         steps.push(step);
     }
+    if scope.bf16 {
+        choose_kinds(&mut steps, count, outputs.iter().map(|id| root[id.0]).chain(scope.by_input.then_some(0)));
+    }
     (steps, root)
+}
+
+/// All values are bf16 but those `read` by the caller, and those whose gradient passes to or from these in place.
+fn choose_kinds(steps: &mut [Step], nodes: usize, read: impl Iterator<Item = usize>) {
+    let mut wide = vec![false; nodes];
+    read.for_each(|node| wide[node] = true);
+    let shared: Vec<(usize, usize)> = steps
+        .iter()
+        .flat_map(|step| {
+            let passes = |&(input, _): &(usize, &usize)| step.wants[input] && step.layer.passes(input);
+            step.inputs.iter().enumerate().filter(passes).map(|(_, &node)| (node, step.node))
+        })
+        .collect();
+    while let Some(&(a, b)) = shared.iter().find(|&&(a, b)| wide[a] != wide[b]) {
+        (wide[a], wide[b]) = (true, true);
+    }
+    let kind = |node: usize| if wide[node] { Kind::F32 } else { Kind::Bf16 };
+    for step in steps {
+        step.kind = kind(step.node);
+        step.input_kinds = step.inputs.iter().map(|&node| kind(node)).collect();
+    }
 }
 
 struct Compiler<'a> {
@@ -164,7 +198,8 @@ impl<'a> Compiler<'a> {
         let wants = inputs.iter().map(|&input| wants[input]).collect();
         let volume = |node: usize| self.graph.nodes[node].shape.iter().product();
         let (size, input_sizes) = (volume(chain.last), inputs.iter().map(|&node| volume(node)).collect());
-        Step { layer, node: chain.last, head: chain.head, inputs, input_sizes, size, parameters, wants }
+        let (kind, input_kinds) = (Kind::F32, vec![Kind::F32; inputs.len()]);
+        Step { layer, node: chain.last, head: chain.head, inputs, input_sizes, input_kinds, size, kind, parameters, wants }
     }
 
     /// Whether a node's value is its input's in this layout.

@@ -2,7 +2,7 @@
 
 use std::fmt::Debug;
 
-use kernels::Buffer;
+use kernels::{Buffer, Values, ValuesMut};
 
 use super::plan::Noise;
 
@@ -17,6 +17,39 @@ impl Keeps {
     pub const NOTHING: Self = Self { inputs: false, output: false };
     pub const INPUTS: Self = Self { inputs: true, output: false };
     pub const OUTPUT: Self = Self { inputs: false, output: true };
+}
+
+/// How values lie in memory.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Kind {
+    F32,
+    Bf16,
+}
+
+impl Kind {
+    /// Words of memory that so many values take.
+    pub fn words(self, values: usize) -> usize {
+        match self {
+            Self::F32 => values,
+            Self::Bf16 => values.div_ceil(2),
+        }
+    }
+
+    /// The first `len` values in a piece of memory.
+    pub fn view(self, memory: &Buffer, len: usize) -> Values<'_> {
+        match self {
+            Self::F32 => Values::F32(memory.numbers(len)),
+            Self::Bf16 => Values::Bf16(memory.numbers(len)),
+        }
+    }
+
+    /// As [`Self::view`], to write.
+    pub fn view_mut(self, memory: &mut Buffer, len: usize) -> ValuesMut<'_> {
+        match self {
+            Self::F32 => ValuesMut::F32(memory.numbers_mut(len)),
+            Self::Bf16 => ValuesMut::Bf16(memory.numbers_mut(len)),
+        }
+    }
 }
 
 /// One step: some nodes that are computed together, with whatever small the way back needs of the way there.
@@ -42,6 +75,11 @@ pub(super) trait Layer: Debug + Send {
         false
     }
 
+    /// Whether its loops know bf16. Others get values widened to f32, and what they write is rounded.
+    fn takes_bf16(&self) -> bool {
+        false
+    }
+
     fn forward(&mut self, there: There<'_>);
 
     fn backward(&mut self, back: Back<'_>);
@@ -52,12 +90,12 @@ pub(super) trait Layer: Debug + Send {
     }
 }
 
-/// What a layer gets on the way there.
+/// What a layer gets on the way there. Values are all of one kind.
 pub(super) struct There<'a> {
     /// Images.
     pub batch: usize,
-    pub inputs: &'a [&'a [f32]],
-    pub out: &'a mut [f32],
+    pub inputs: &'a [Values<'a>],
+    pub out: ValuesMut<'a>,
     /// As many words as asked for.
     pub state: &'a mut Buffer,
     pub parameters: &'a [&'a [f32]],
@@ -70,20 +108,20 @@ pub(super) struct There<'a> {
 
 /// Where the gradient by an input goes.
 pub(super) struct Sink<'a> {
-    pub values: &'a mut [f32],
+    pub values: ValuesMut<'a>,
     /// Added to what is there.
     pub add: bool,
 }
 
-/// What a layer gets on the way back.
+/// What a layer gets on the way back. Values and gradients by values are all of one kind.
 pub(super) struct Back<'a> {
     pub batch: usize,
     /// Empty where they were not kept.
-    pub inputs: &'a [&'a [f32]],
+    pub inputs: &'a [Values<'a>],
     /// Empty where it was not kept.
-    pub output: &'a [f32],
+    pub output: Values<'a>,
     /// The gradient by the output; the layer may use its memory.
-    pub dy: &'a mut [f32],
+    pub dy: ValuesMut<'a>,
     pub state: &'a Buffer,
     pub parameters: &'a [&'a [f32]],
     /// None where no gradient is needed, and where it is what is left in `dy`.

@@ -68,17 +68,20 @@ pub struct Scope {
     /// Parts whose activations are computed again on the way back instead of being kept: about the square root of the number of layers
     /// takes least memory. 0 and 1 keep everything.
     pub segments: usize,
+    /// Whether values and the gradients by them lie in memory as bf16. Arithmetic is f32; the outputs, the gradients by them, by the input
+    /// and by weights, the statistics of norms and the weights themselves stay f32.
+    pub bf16: bool,
 }
 
 impl Scope {
     /// All stages are trained.
     pub fn training(graph: &Graph) -> Self {
-        Self { stages: vec![StageMode::Trained; graph.stages.len()], by_input: false, segments: 0 }
+        Self { stages: vec![StageMode::Trained; graph.stages.len()], by_input: false, segments: 0, bf16: false }
     }
 
     /// Nothing is trained; with `by_input`, the gradient goes back to the input.
     pub fn inference(graph: &Graph, by_input: bool) -> Self {
-        Self { stages: vec![StageMode::Frozen; graph.stages.len()], by_input, segments: 0 }
+        Self { stages: vec![StageMode::Frozen; graph.stages.len()], by_input, segments: 0, bf16: false }
     }
 
     fn stage(&self, stage: usize) -> StageMode {

@@ -3,11 +3,11 @@
 use std::collections::BTreeMap;
 
 use graph::{Graph, NodeId, RunError, Weights};
-use kernels::Buffer;
+use kernels::{Buffer, Values, ValuesMut};
 
 use super::Scope;
 use super::compile::{Step, compile};
-use super::layer::{Back, Sink, There};
+use super::layer::{Back, Kind, Sink, There};
 use super::memory;
 use super::script::{self, Action, Wanted};
 
@@ -50,6 +50,8 @@ pub struct TrainPlan {
     image: Vec<f32>,
     batch: usize,
     aside: Vec<f32>,
+    /// Values in f32 for layers that know no bf16.
+    wide: Vec<Buffer>,
 }
 
 impl TrainPlan {
@@ -70,6 +72,7 @@ impl TrainPlan {
         let wanted = Wanted { outputs: &outputs, logits: root[last.0], by_input: scope.by_input, segments: scope.segments };
         let mut script = script::write(&steps, nodes, &wanted);
         let sizes = memory::assign(&mut script);
+        let most_wide = 2 * steps.iter().map(|s| s.inputs.len()).max().unwrap_or(0) + 2;
         let mut plan = Self {
             input: graph.input_shape().to_vec(),
             slots: vec![Buffer::new(); sizes.len()],
@@ -81,6 +84,7 @@ impl TrainPlan {
             turn: 0,
             image: Vec::new(),
             batch: 0,
+            wide: vec![Buffer::new(); most_wide],
             aside: Vec::new(),
         };
         for (at, action) in plan.actions.iter().enumerate() {
@@ -129,7 +133,7 @@ impl TrainPlan {
         }
         for action in &self.actions[..self.turn] {
             if let Action::Forward { .. } = action {
-                forward(action, &mut self.steps, &mut self.slots, weights, self.batch, images, noise);
+                forward(action, &mut self.steps, [&mut self.slots, &mut self.wide], weights, self.batch, images, noise);
             }
         }
         Ok(())
@@ -172,12 +176,14 @@ impl TrainPlan {
             return Err(RunError::Interpreter(problem));
         }
         self.prepare(weights, gradients);
-        let Self { steps, actions, slots, turn, batch, image, aside, .. } = self;
+        let Self { steps, actions, slots, turn, batch, image, aside, wide, .. } = self;
         for action in &actions[*turn..] {
             match action {
                 Action::Seed { gradient: slot } => slots[*slot][..gradient.len()].copy_from_slice(gradient),
-                Action::Forward { .. } => forward(action, steps, slots, weights, *batch, image, noise),
-                Action::Backward { .. } => backward(action, steps, slots, weights, *batch, gradients, add.then_some(&mut *aside)),
+                Action::Forward { .. } => forward(action, steps, [slots, wide], weights, *batch, image, noise),
+                Action::Backward { .. } => {
+                    backward(action, steps, [slots, wide], weights, *batch, gradients, add.then_some(&mut *aside));
+                }
                 Action::Outputs { .. } | Action::Done { .. } => {}
             }
         }
@@ -229,18 +235,54 @@ fn parameters<'w>(step: &Step, weights: &'w Weights) -> Vec<&'w [f32]> {
     step.parameters.iter().map(|(name, _)| weights.get(name).map_or(&[][..], |t| t.data.as_slice())).collect()
 }
 
-fn forward(action: &Action, steps: &mut [Step], slots: &mut [Buffer], weights: &Weights, batch: usize, image: &[f32], noise: Noise<'_>) {
+/// Values as a layer reads them: where they lie, or widened into memory of their own.
+fn read<'a>(kind: Kind, direct: bool, slot: &'a Buffer, len: usize, wide: &'a mut Buffer) -> Values<'a> {
+    let values = kind.view(slot, len);
+    if direct { values } else { Values::F32(values.widened(wide)) }
+}
+
+/// Memory as a layer writes it: itself, or memory in f32 that [`written`] rounds afterwards. Where values are `kept`, it holds them.
+fn write<'a>(kind: Kind, direct: bool, slot: &'a mut Buffer, len: usize, wide: &'a mut Buffer, kept: bool) -> ValuesMut<'a> {
+    if direct || kind == Kind::F32 {
+        return kind.view_mut(slot, len);
+    }
+    wide.resize(len);
+    if kept {
+        kernels::copy(&mut wide[..], kind.view(slot, len));
+    }
+    ValuesMut::F32(wide)
+}
+
+/// Rounds what a layer wrote aside.
+fn written(kind: Kind, direct: bool, slot: &mut Buffer, len: usize, wide: &Buffer) {
+    if !direct && kind == Kind::Bf16 {
+        kernels::copy(kind.view_mut(slot, len), &wide[..len]);
+    }
+}
+
+fn forward(
+    action: &Action,
+    steps: &mut [Step],
+    [slots, wide]: [&mut Vec<Buffer>; 2],
+    weights: &Weights,
+    batch: usize,
+    image: &[f32],
+    noise: Noise<'_>,
+) {
     let Action::Forward { step, inputs, output, state, again } = action else { return };
     // Taken out while it is written: what is read stays in place.
     let (mut out, mut kept) = (std::mem::take(&mut slots[*output]), std::mem::take(&mut slots[*state]));
-    let sizes: Vec<usize> = steps[*step].input_sizes.iter().map(|&size| size * batch).collect();
     let step = &mut steps[*step];
-    let inputs: Vec<&[f32]> = inputs.iter().zip(sizes).map(|(&slot, size)| &slots[slot][..size]).collect();
+    let (direct, size) = (step.is_direct(), step.size * batch);
+    let Some((wide_out, wide)) = wide.split_first_mut() else { return };
+    let places = step.input_sizes.iter().zip(&step.input_kinds).zip(wide);
+    let inputs: Vec<Values<'_>> =
+        inputs.iter().zip(places).map(|(&slot, ((&size, &kind), wide))| read(kind, direct, &slots[slot], size * batch, wide)).collect();
     let parameters = parameters(step, weights);
     let there = There {
         batch,
         inputs: &inputs,
-        out: &mut out[..step.size * batch],
+        out: write(step.kind, direct, &mut out, size, wide_out, false),
         state: &mut kept,
         parameters: &parameters,
         image,
@@ -248,63 +290,63 @@ fn forward(action: &Action, steps: &mut [Step], slots: &mut [Buffer], weights: &
         again: *again,
     };
     step.layer.forward(there);
+    written(step.kind, direct, &mut out, size, wide_out);
     (slots[*output], slots[*state]) = (out, kept);
+}
+
+/// A place for a gradient by an input: its slot and whether it is added to.
+struct Place {
+    slot: usize,
+    memory: Buffer,
+    add: bool,
 }
 
 fn backward(
     action: &Action,
     steps: &mut [Step],
-    slots: &mut [Buffer],
+    [slots, wide]: [&mut Vec<Buffer>; 2],
     weights: &Weights,
     batch: usize,
     gradients: &mut Gradients,
     mut aside: Option<&mut Vec<f32>>,
 ) {
     let Action::Backward { step, inputs, output, state, dy, sinks, merges, copies, doubled } = action else { return };
-    let sizes: Vec<usize> = steps[*step].input_sizes.iter().map(|&size| size * batch).collect();
     let step = &mut steps[*step];
-    let size = step.size * batch;
+    let (kind, direct, size) = (step.kind, step.is_direct(), step.size * batch);
+    let places: Vec<(Kind, usize)> = step.input_kinds.iter().copied().zip(step.input_sizes.iter().map(|&size| size * batch)).collect();
     let mut gradient = std::mem::take(&mut slots[*dy]);
-    let mut targets: Vec<Option<(usize, Buffer, bool)>> =
-        sinks.iter().map(|sink| sink.map(|s| (s.piece, std::mem::take(&mut slots[s.piece]), s.add))).collect();
+    let mut targets: Vec<Option<Place>> =
+        sinks.iter().map(|sink| sink.map(|s| Place { slot: s.piece, memory: std::mem::take(&mut slots[s.piece]), add: s.add })).collect();
     let mut own: Vec<(String, Vec<f32>)> = Vec::new();
     for (name, _) in step.parameters.iter().filter(|(_, trained)| *trained) {
         own.extend(gradients.remove_entry(name));
     }
+    let [wide_output, wide_dy, wide @ ..] = wide.as_mut_slice() else { return };
+    let (wide_inputs, wide_sinks) = wide.split_at_mut(wide.len() / 2);
     {
-        let values: Vec<&[f32]> = inputs.iter().zip(&sizes).map(|(slot, &size)| slot.map_or(&[][..], |s| &slots[s][..size])).collect();
+        let nothing = if direct && kind == Kind::Bf16 { Values::Bf16(&[]) } else { Values::F32(&[]) };
+        let values: Vec<Values<'_>> = inputs
+            .iter()
+            .zip(&places)
+            .zip(wide_inputs)
+            .map(|((slot, &(kind, size)), wide)| slot.map_or(nothing, |s| read(kind, direct, &slots[s], size, wide)))
+            .collect();
         let parameters = parameters(step, weights);
-        let mut sums = aside.as_deref_mut().map(|aside| {
-            aside.resize(own.iter().map(|(_, g)| g.len()).sum(), 0.0);
-            aside.as_mut_slice()
-        });
-        let mut left = own.iter_mut();
-        let mut by_parameter: Vec<&mut [f32]> = Vec::with_capacity(step.parameters.len());
-        for (_, trained) in &step.parameters {
-            let place = if *trained { left.next() } else { None };
-            by_parameter.push(match (place, sums.take()) {
-                (Some((_, own)), Some(rest)) => {
-                    let (part, rest) = rest.split_at_mut(own.len());
-                    sums = Some(rest);
-                    part
-                }
-                (Some((_, own)), None) => own.as_mut_slice(),
-                (None, rest) => {
-                    sums = rest;
-                    &mut []
-                }
-            });
-        }
+        let mut by_parameter = by_parameter(&step.parameters, &mut own, aside.as_deref_mut());
         let mut by_input: Vec<Option<Sink<'_>>> = targets
             .iter_mut()
-            .zip(&sizes)
-            .map(|(target, &size)| target.as_mut().map(|(_, buffer, add)| Sink { values: &mut buffer[..size], add: *add }))
+            .zip(&places)
+            .zip(wide_sinks.iter_mut())
+            .map(|((target, &(kind, size)), wide)| {
+                let Place { memory, add, .. } = target.as_mut()?;
+                Some(Sink { values: write(kind, direct, memory, size, wide, *add), add: *add })
+            })
             .collect();
         step.layer.backward(Back {
             batch,
             inputs: &values,
-            output: output.map_or(&[][..], |slot| &slots[slot][..size]),
-            dy: &mut gradient[..size],
+            output: output.map_or(nothing, |slot| read(kind, direct, &slots[slot], size, wide_output)),
+            dy: write(kind, direct, &mut gradient, size, wide_dy, true),
             state: &slots[*state],
             parameters: &parameters,
             sinks: &mut by_input,
@@ -320,25 +362,62 @@ fn backward(
         }
     }
     gradients.extend(own);
-    for (slot, buffer, _) in targets.into_iter().flatten() {
-        slots[slot] = buffer;
+    for ((target, &(kind, size)), wide) in targets.into_iter().zip(&places).zip(wide_sinks) {
+        if let Some(mut place) = target {
+            written(kind, direct, &mut place.memory, size, wide);
+            slots[place.slot] = place.memory;
+        }
+    }
+    if (0..step.inputs.len()).any(|input| step.wants[input] && step.layer.passes(input)) {
+        written(kind, direct, &mut gradient, size, wide_dy);
     }
     for &(from, to) in merges {
-        let sink = sinks.iter().position(|s| s.is_some_and(|s| s.piece == from));
-        let size = sink.map_or(0, |input| sizes[input]);
+        let Some(input) = sinks.iter().position(|s| s.is_some_and(|s| s.piece == from)) else { continue };
+        let (kind, size) = places[input];
         let mut total = std::mem::take(&mut slots[to]);
-        kernels::train::add_into(&mut total[..size], &slots[from][..size]);
+        kernels::train::add_into(kind.view_mut(&mut total, size), kind.view(&slots[from], size));
         slots[to] = total;
     }
     if *doubled {
-        gradient[..size].iter_mut().for_each(|g| *g *= 2.0);
+        kernels::train::mask_in_place(kind.view_mut(&mut gradient, size), &[2.0], size);
     }
     for copy in copies {
+        let to = kind.view_mut(&mut slots[copy.piece], size);
         if copy.add {
-            kernels::train::add_into(&mut slots[copy.piece][..size], &gradient[..size]);
+            kernels::train::add_into(to, kind.view(&gradient, size));
         } else {
-            slots[copy.piece][..size].copy_from_slice(&gradient[..size]);
+            kernels::copy(to, kind.view(&gradient, size));
         }
     }
     slots[*dy] = gradient;
+}
+
+/// Where the gradient by each parameter goes: to those of the trained ones, or `aside`, where it is added to them later.
+fn by_parameter<'a>(
+    parameters: &[(String, bool)],
+    own: &'a mut [(String, Vec<f32>)],
+    aside: Option<&'a mut Vec<f32>>,
+) -> Vec<&'a mut [f32]> {
+    let mut sums = aside.map(|aside| {
+        aside.resize(own.iter().map(|(_, g)| g.len()).sum(), 0.0);
+        aside.as_mut_slice()
+    });
+    let mut left = own.iter_mut();
+    let mut places: Vec<&mut [f32]> = Vec::with_capacity(parameters.len());
+    for (_, trained) in parameters {
+        let place = if *trained { left.next() } else { None };
+        places.push(match (place, sums.take()) {
+            (Some((_, own)), Some(rest)) => {
+                let (part, rest) = rest.split_at_mut(own.len());
+                sums = Some(rest);
+                part
+            }
+            (Some((_, own)), None) => own.as_mut_slice(),
+            (None, rest) => {
+                sums = rest;
+                &mut []
+            }
+        });
+    }
+    places
 }

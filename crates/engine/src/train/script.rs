@@ -119,15 +119,15 @@ struct Writer<'a> {
 }
 
 impl Writer<'_> {
-    fn piece(&mut self, size: usize) -> Piece {
-        self.script.sizes.push(size);
+    fn piece(&mut self, words: usize) -> Piece {
+        self.script.sizes.push(words);
         self.script.sizes.len() - 1
     }
 
     fn forward(&mut self, index: usize, again: bool) {
         let step = &self.steps[index];
         let inputs = step.inputs.iter().filter_map(|&node| self.values[node]).collect();
-        let output = self.piece(step.size);
+        let output = self.piece(step.kind.words(step.size));
         let state = self.piece(step.layer.state());
         (self.values[step.node], self.states[index]) = (Some(output), state);
         self.script.actions.push(Action::Forward { step: index, inputs, output, state, again });
@@ -135,7 +135,7 @@ impl Writer<'_> {
 
     fn back(&mut self, wanted: &Wanted<'_>) {
         let Some(last) = self.steps.iter().rposition(|s| s.node == wanted.logits).filter(|&i| self.steps[i].goes_back()) else { return };
-        let gradient = self.piece(self.steps[last].size);
+        let gradient = self.piece(self.words_of(wanted.logits));
         self.gradients[wanted.logits] = Some(gradient);
         self.script.actions.push(Action::Seed { gradient });
         let segments = self.segments(last + 1, wanted.segments);
@@ -204,13 +204,13 @@ impl Writer<'_> {
             let twice = step.inputs[..input].contains(&node);
             sinks.push(Some(match old {
                 None => {
-                    let piece = self.piece(self.size_of(node));
+                    let piece = self.piece(self.words_of(node));
                     self.gradients[node] = Some(piece);
                     Target { piece, add: false }
                 }
                 Some(piece) if step.layer.adds() && !twice => Target { piece, add: true },
                 Some(piece) => {
-                    let aside = self.piece(self.size_of(node));
+                    let aside = self.piece(self.words_of(node));
                     merges.push((aside, piece));
                     Target { piece: aside, add: false }
                 }
@@ -220,7 +220,7 @@ impl Writer<'_> {
             match self.gradients[node] {
                 None if passed.is_none() => (self.gradients[node], passed) = (Some(dy), Some(input)),
                 None => {
-                    let piece = self.piece(self.size_of(node));
+                    let piece = self.piece(self.words_of(node));
                     self.gradients[node] = Some(piece);
                     copies.push(Target { piece, add: false });
                 }
@@ -231,7 +231,8 @@ impl Writer<'_> {
         self.script.actions.push(Action::Backward { step: index, inputs, output, state, dy, sinks, merges, copies, doubled });
     }
 
-    fn size_of(&self, node: usize) -> usize {
-        self.steps.iter().find(|s| s.node == node).map_or(0, |s| s.size)
+    /// Words of a node's value, and of the gradient by it.
+    fn words_of(&self, node: usize) -> usize {
+        self.steps.iter().find(|s| s.node == node).map_or(0, |s| s.kind.words(s.size))
     }
 }

@@ -1,36 +1,43 @@
 //! Elementwise functions and softmax, back.
 
+use crate::bf16;
 use crate::dispatch::{Isa, Kernel, Simd};
 use crate::elementwise::{CHUNK, Function, exp, sigmoid};
 use crate::gemm::{Clamp, Shared};
 use crate::normalise::sum;
 use crate::threads::{each_chunk, parallel};
+use crate::value::{Value, Values, ValuesMut, alike, each_kind, in_f32};
 
 /// `y = min(max(x, low), high)`; NaN passes through.
 ///
 /// # Panics
 /// Where lengths differ.
-pub fn clamp(y: &mut [f32], x: &[f32], clamp: Clamp) {
+pub fn clamp<'a, 'b>(y: impl Into<ValuesMut<'a>>, x: impl Into<Values<'b>>, clamp: Clamp) {
+    alike!((y; x) => clamp_of(y, x, clamp));
+}
+
+fn clamp_of<T: Value>(y: &mut [T], x: &[T], clamp: Clamp) {
     assert_eq!(y.len(), x.len(), "equal lengths");
     let isa = Isa::best();
     each_chunk(y, CHUNK, |index, y| isa.run(ClampChunk { y, x: &x[index * CHUNK..], clamp }));
 }
 
-struct ClampChunk<'a> {
-    y: &'a mut [f32],
-    x: &'a [f32],
+struct ClampChunk<'a, T> {
+    y: &'a mut [T],
+    x: &'a [T],
     clamp: Clamp,
 }
 
-impl Kernel for ClampChunk<'_> {
+impl<T: Value> Kernel for ClampChunk<'_, T> {
     type Output = ();
 
     #[inline(always)]
     fn run<S: Simd>(self, _: S) {
         let Clamp { low, high } = self.clamp;
         for (y, &v) in self.y.iter_mut().zip(self.x) {
+            let v = v.get();
             let v = if v < low { low } else { v };
-            *y = if v > high { high } else { v };
+            *y = T::of(if v > high { high } else { v });
         }
     }
 }
@@ -53,26 +60,31 @@ pub fn clamp_gradient(dx: &mut [f32], y: &[f32], dy: &[f32], clamp: Clamp) {
 ///
 /// # Panics
 /// Where lengths differ.
-pub fn clamp_gradient_in_place(dy: &mut [f32], y: &[f32], clamp: Clamp) {
+pub fn clamp_gradient_in_place<'a, 'b>(dy: impl Into<ValuesMut<'a>>, y: impl Into<Values<'b>>, clamp: Clamp) {
+    alike!((dy; y) => clamp_back(dy, y, clamp));
+}
+
+fn clamp_back<T: Value>(dy: &mut [T], y: &[T], clamp: Clamp) {
     assert_eq!(dy.len(), y.len(), "equal lengths");
     let isa = Isa::best();
     each_chunk(dy, CHUNK, |index, dx| isa.run(ClampBack { dx, y: &y[index * CHUNK..], clamp }));
 }
 
-struct ClampBack<'a> {
-    dx: &'a mut [f32],
-    y: &'a [f32],
+struct ClampBack<'a, T> {
+    dx: &'a mut [T],
+    y: &'a [T],
     clamp: Clamp,
 }
 
-impl Kernel for ClampBack<'_> {
+impl<T: Value> Kernel for ClampBack<'_, T> {
     type Output = ();
 
     #[inline(always)]
     fn run<S: Simd>(self, _: S) {
         let Clamp { low, high } = self.clamp;
         for (dx, &y) in self.dx.iter_mut().zip(self.y) {
-            *dx = if y > low && y < high { *dx } else { 0.0 };
+            let y = y.get();
+            *dx = if y > low && y < high { *dx } else { T::of(0.0) };
         }
     }
 }
@@ -115,15 +127,19 @@ impl Function {
 ///
 /// # Panics
 /// Where lengths differ.
-pub fn apply(y: &mut [f32], x: &[f32], function: Function) {
+pub fn apply<'a, 'b>(y: impl Into<ValuesMut<'a>>, x: impl Into<Values<'b>>, function: Function) {
+    alike!((y; x) => apply_of(y, x, function));
+}
+
+fn apply_of<T: Value>(y: &mut [T], x: &[T], function: Function) {
     assert_eq!(y.len(), x.len(), "equal lengths");
     let isa = Isa::best();
     each_chunk(y, CHUNK, |index, y| isa.run(Apply { y, x: &x[index * CHUNK..], function }));
 }
 
-struct Apply<'a> {
-    y: &'a mut [f32],
-    x: &'a [f32],
+struct Apply<'a, T> {
+    y: &'a mut [T],
+    x: &'a [T],
     function: Function,
 }
 
@@ -137,12 +153,12 @@ macro_rules! each_function {
     };
 }
 
-impl Kernel for Apply<'_> {
+impl<T: Value> Kernel for Apply<'_, T> {
     type Output = ();
 
     #[inline(always)]
     fn run<S: Simd>(self, _: S) {
-        each_function!(self.function, f => self.y.iter_mut().zip(self.x).for_each(|(y, &x)| *y = f.of(x)));
+        each_function!(self.function, f => self.y.iter_mut().zip(self.x).for_each(|(y, &x)| *y = T::of(f.of(x.get()))));
     }
 }
 
@@ -150,7 +166,16 @@ impl Kernel for Apply<'_> {
 ///
 /// # Panics
 /// Where lengths differ.
-pub fn function_gradient(dx: &mut [f32], x: &[f32], dy: &[f32], function: Function) {
+pub fn function_gradient<'a, 'b, 'c>(
+    dx: impl Into<ValuesMut<'a>>,
+    x: impl Into<Values<'b>>,
+    dy: impl Into<Values<'c>>,
+    function: Function,
+) {
+    alike!((dx; x, dy) => function_back(dx, x, dy, function));
+}
+
+fn function_back<T: Value>(dx: &mut [T], x: &[T], dy: &[T], function: Function) {
     assert!(dx.len() == x.len() && dy.len() == x.len(), "equal lengths");
     let isa = Isa::best();
     each_chunk(dx, CHUNK, |index, dx| {
@@ -159,20 +184,20 @@ pub fn function_gradient(dx: &mut [f32], x: &[f32], dy: &[f32], function: Functi
     });
 }
 
-struct Slopes<'a> {
-    dx: &'a mut [f32],
-    x: &'a [f32],
-    dy: &'a [f32],
+struct Slopes<'a, T> {
+    dx: &'a mut [T],
+    x: &'a [T],
+    dy: &'a [T],
     function: Function,
 }
 
-impl Kernel for Slopes<'_> {
+impl<T: Value> Kernel for Slopes<'_, T> {
     type Output = ();
 
     #[inline(always)]
     fn run<S: Simd>(self, _: S) {
         let Self { dx, x, dy, function } = self;
-        each_function!(function, f => dx.iter_mut().zip(x).zip(dy).for_each(|((d, &x), &g)| *d = g * f.slope(x)));
+        each_function!(function, f => dx.iter_mut().zip(x).zip(dy).for_each(|((d, &x), &g)| *d = T::of(g.get() * f.slope(x.get()))));
     }
 }
 
@@ -215,29 +240,129 @@ impl Kernel for SoftmaxBack<'_> {
 ///
 /// # Panics
 /// Where lengths differ.
-pub fn add_into(sum: &mut [f32], more: &[f32]) {
+pub fn add_into<'a, 'b>(sum: impl Into<ValuesMut<'a>>, more: impl Into<Values<'b>>) {
+    alike!((sum; more) => add_into_of(sum, more));
+}
+
+fn add_into_of<T: Value>(sum: &mut [T], more: &[T]) {
     assert_eq!(sum.len(), more.len(), "equal lengths");
     let isa = Isa::best();
     each_chunk(sum, CHUNK, |index, sum| isa.run(AddInto(sum, &more[index * CHUNK..])));
 }
 
-struct AddInto<'a>(&'a mut [f32], &'a [f32]);
+struct AddInto<'a, T>(&'a mut [T], &'a [T]);
 
-impl Kernel for AddInto<'_> {
+impl<T: Value> Kernel for AddInto<'_, T> {
     type Output = ();
 
     #[inline(always)]
     fn run<S: Simd>(self, _: S) {
-        self.0.iter_mut().zip(self.1).for_each(|(a, &b)| *a += b);
+        self.0.iter_mut().zip(self.1).for_each(|(a, &b)| *a = T::of(a.get() + b.get()));
     }
 }
 
-/// The way back through [`gate_channels`](crate::gate_channels): `dx` `[N, pixels, C] = dy * gates`, `dgates` `[N, C]` = sums of `dy * x` over
+/// `y = a + b`.
+///
+/// # Panics
+/// Where lengths differ.
+pub fn add<'a, 'b, 'c>(y: impl Into<ValuesMut<'a>>, a: impl Into<Values<'b>>, b: impl Into<Values<'c>>) {
+    each_kind!((y; a, b) => { crate::add(y, a, b) } or { bf16::add(y, a, b) });
+}
+
+/// `y = a * b`.
+///
+/// # Panics
+/// Where lengths differ.
+pub fn multiply<'a, 'b, 'c>(y: impl Into<ValuesMut<'a>>, a: impl Into<Values<'b>>, b: impl Into<Values<'c>>) {
+    each_kind!((y; a, b) => { crate::multiply(y, a, b) } or { bf16::multiply(y, a, b) });
+}
+
+/// `y = x * mask`, one value of the mask for `each` values.
+///
+/// # Panics
+/// Where lengths disagree.
+pub fn mask<'a, 'b>(y: impl Into<ValuesMut<'a>>, x: impl Into<Values<'b>>, mask: &[f32], each: usize) {
+    alike!((y; x) => {
+        assert_eq!(y.len(), x.len(), "equal lengths");
+        masked(y, Some(x), mask, each);
+    });
+}
+
+/// As [`mask()`], in the memory of `x`.
+///
+/// # Panics
+/// Where lengths disagree.
+pub fn mask_in_place<'a>(x: impl Into<ValuesMut<'a>>, mask: &[f32], each: usize) {
+    alike!((x;) => masked(x, None, mask, each));
+}
+
+fn masked<T: Value>(y: &mut [T], x: Option<&[T]>, mask: &[f32], each: usize) {
+    assert_eq!(y.len(), mask.len() * each, "one value of the mask for {each}");
+    let (isa, chunk) = (Isa::best(), if each == 1 { CHUNK } else { each });
+    each_chunk(y, chunk, |index, y| {
+        let from = index * chunk;
+        let mask = if each == 1 { &mask[from..from + y.len()] } else { &mask[index..index + 1] };
+        isa.run(Masked { x: x.map(|x| &x[from..from + y.len()]), y, mask });
+    });
+}
+
+/// Values times a mask of as many, or of one for all.
+struct Masked<'a, T> {
+    y: &'a mut [T],
+    x: Option<&'a [T]>,
+    mask: &'a [f32],
+}
+
+impl<T: Value> Kernel for Masked<'_, T> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<S: Simd>(self, _: S) {
+        let Self { y, x, mask } = self;
+        if let Some(x) = x {
+            y.copy_from_slice(x);
+        }
+        match mask {
+            &[m] => y.iter_mut().for_each(|y| *y = T::of(y.get() * m)),
+            mask => y.iter_mut().zip(mask).for_each(|(y, m)| *y = T::of(y.get() * m)),
+        }
+    }
+}
+
+/// `y [N, pixels, C] = x [N, pixels, C] * gates [N, C]`.
+///
+/// # Panics
+/// Where sizes disagree.
+pub fn gate<'a, 'b, 'c>(
+    y: impl Into<ValuesMut<'a>>,
+    x: impl Into<Values<'b>>,
+    gates: impl Into<Values<'c>>,
+    pixels: usize,
+    channels: usize,
+) {
+    each_kind!((y; x, gates) => { crate::gate_channels(y, x, gates, pixels, channels) } or {
+        bf16::gate_channels(y, x, gates, pixels, channels)
+    });
+}
+
+/// The way back through [`gate`]: `dx` `[N, pixels, C] = dy * gates`, `dgates` `[N, C]` = sums of `dy * x` over
 /// the pixels of an image.
 ///
 /// # Panics
 /// Where sizes disagree.
-pub fn gate_gradient(dx: &mut [f32], dgates: &mut [f32], x: &[f32], gates: &[f32], dy: &[f32], pixels: usize, channels: usize) {
+pub fn gate_gradient<'a, 'b, 'c, 'd, 'e>(
+    dx: impl Into<ValuesMut<'a>>,
+    dgates: impl Into<ValuesMut<'b>>,
+    x: impl Into<Values<'c>>,
+    gates: impl Into<Values<'d>>,
+    dy: impl Into<Values<'e>>,
+    pixels: usize,
+    channels: usize,
+) {
+    alike!((dx, dgates; x, gates, dy) => gate_back([dx, dgates], [x, gates, dy], pixels, channels));
+}
+
+fn gate_back<T: Value>([dx, dgates]: [&mut [T]; 2], [x, gates, dy]: [&[T]; 3], pixels: usize, channels: usize) {
     assert!(dx.len() == x.len() && dy.len() == x.len() && x.len() == gates.len() * pixels && dgates.len() == gates.len(), "sizes");
     assert!(channels > 0 && gates.len().is_multiple_of(channels), "whole rows of {channels} gates");
     let isa = Isa::best();
@@ -251,19 +376,19 @@ pub fn gate_gradient(dx: &mut [f32], dgates: &mut [f32], x: &[f32], gates: &[f32
             (dx, std::slice::from_raw_parts_mut(dgates.get().add(n * channels), channels))
         };
         let gates = &gates[n * channels..(n + 1) * channels];
-        isa.run(GateBack { dx, dgates, x: &x[from..to], gates, dy: &dy[from..to] });
+        in_f32(isa, dgates, false, |dgates| isa.run(GateBack { dx, dgates, x: &x[from..to], gates, dy: &dy[from..to] }));
     });
 }
 
-struct GateBack<'a> {
-    dx: &'a mut [f32],
+struct GateBack<'a, T> {
+    dx: &'a mut [T],
     dgates: &'a mut [f32],
-    x: &'a [f32],
-    gates: &'a [f32],
-    dy: &'a [f32],
+    x: &'a [T],
+    gates: &'a [T],
+    dy: &'a [T],
 }
 
-impl Kernel for GateBack<'_> {
+impl<T: Value> Kernel for GateBack<'_, T> {
     type Output = ();
 
     #[inline(always)]
@@ -271,8 +396,8 @@ impl Kernel for GateBack<'_> {
         let c = self.gates.len();
         self.dgates.fill(0.0);
         for ((dx, x), dy) in self.dx.chunks_exact_mut(c).zip(self.x.chunks_exact(c)).zip(self.dy.chunks_exact(c)) {
-            dx.iter_mut().zip(dy).zip(self.gates).for_each(|((d, &dy), &g)| *d = dy * g);
-            self.dgates.iter_mut().zip(x).zip(dy).for_each(|((d, &x), &dy)| *d += x * dy);
+            dx.iter_mut().zip(dy).zip(self.gates).for_each(|((d, dy), g)| *d = T::of(dy.get() * g.get()));
+            self.dgates.iter_mut().zip(x).zip(dy).for_each(|((d, x), dy)| *d += x.get() * dy.get());
         }
     }
 }

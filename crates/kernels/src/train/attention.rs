@@ -7,13 +7,59 @@ use crate::gemm::{Shared, multiply_at};
 use crate::normalise::softmax_rows;
 use crate::pack::{Matrix, PackedB};
 use crate::scratch::{self, Slot};
-use crate::threads::parallel;
+use crate::threads::{each_chunk, parallel};
+use crate::value::{Values, ValuesMut, copy, each_kind, in_f32};
 
-/// The gradient by the joined queries, keys and values `qkv` `[N, T, 3 D]` of [`attention`](crate::attention), from `dy` `[N, T, D]`.
+/// Self-attention as [`attention`](crate::attention()).
 ///
 /// # Panics
 /// Where sizes disagree.
-pub fn attention_gradient(dqkv: &mut [f32], qkv: &[f32], dy: &[f32], tokens: usize, width: usize, heads: usize) {
+pub fn attention<'a, 'b>(y: impl Into<ValuesMut<'a>>, qkv: impl Into<Values<'b>>, tokens: usize, width: usize, heads: usize) {
+    each_kind!((y; qkv) => { crate::attention(y, qkv, tokens, width, heads) } or {
+        assert_eq!(qkv.len(), y.len() * 3, "qkv and output");
+        let (isa, image) = (Isa::best(), tokens * width);
+        each_chunk(y, image, |n, y| {
+            let qkv = &qkv[n * 3 * image..(n + 1) * 3 * image];
+            in_f32(isa, y, false, |y| {
+                scratch::for_use(Slot::Wider, qkv.len(), |wide| {
+                    copy(&mut *wide, qkv);
+                    crate::attention(y, wide, tokens, width, heads);
+                });
+            });
+        });
+    });
+}
+
+/// The gradient by the joined queries, keys and values `qkv` `[N, T, 3 D]` of [`attention`], from `dy` `[N, T, D]`.
+///
+/// # Panics
+/// Where sizes disagree.
+pub fn attention_gradient<'a, 'b, 'c>(
+    dqkv: impl Into<ValuesMut<'a>>,
+    qkv: impl Into<Values<'b>>,
+    dy: impl Into<Values<'c>>,
+    tokens: usize,
+    width: usize,
+    heads: usize,
+) {
+    each_kind!((dqkv; qkv, dy) => { gradient(dqkv, qkv, dy, tokens, width, heads) } or {
+        assert!(dy.len() * 3 == qkv.len() && dqkv.len() == qkv.len(), "qkv and gradients");
+        let (isa, image) = (Isa::best(), tokens * width);
+        each_chunk(dqkv, 3 * image, |n, dqkv| {
+            let (qkv, dy) = (&qkv[n * 3 * image..(n + 1) * 3 * image], &dy[n * image..(n + 1) * image]);
+            in_f32(isa, dqkv, false, |dqkv| {
+                scratch::for_use(Slot::Wider, qkv.len() + dy.len(), |memory| {
+                    let (wide_qkv, wide_dy) = memory.split_at_mut(qkv.len());
+                    copy(&mut *wide_qkv, qkv);
+                    copy(&mut *wide_dy, dy);
+                    gradient(dqkv, wide_qkv, wide_dy, tokens, width, heads);
+                });
+            });
+        });
+    });
+}
+
+fn gradient(dqkv: &mut [f32], qkv: &[f32], dy: &[f32], tokens: usize, width: usize, heads: usize) {
     assert!(heads > 0 && width.is_multiple_of(heads), "{heads} heads of {width}");
     assert!(dy.len() * 3 == qkv.len() && dqkv.len() == qkv.len() && dy.len().is_multiple_of((tokens * width).max(1)), "qkv and gradients");
     if dy.is_empty() {

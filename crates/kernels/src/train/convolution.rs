@@ -4,6 +4,7 @@ use super::{dense, depthwise, weight, winograd_weight};
 use crate::conv::ConvShape;
 use crate::dispatch::Isa;
 use crate::gemm::Epilogue;
+use crate::value::{Value, Values, ValuesMut, alike};
 
 /// A convolution with the sizes of one batch: input `[N, H, W, C]`, output `[N, OH, OW, O]`, weight `[O, C / groups, KH, KW]`.
 #[derive(Debug, Clone, Copy)]
@@ -76,11 +77,15 @@ impl Convolution {
         self.groups == 1 && self.shape.is_pointwise()
     }
 
-    /// The output, with what comes after it in the same pass: a bias a channel, a residual of the output's shape, bounds.
+    /// The output, with what comes after it in the same pass: a bias a channel, a residual of the output's shape (where values are f32), bounds.
     ///
     /// # Panics
-    /// Where sizes disagree.
-    pub fn forward(&self, y: &mut [f32], x: &[f32], weight: &[f32], epilogue: &Epilogue) {
+    /// Where sizes or kinds disagree.
+    pub fn forward<'a, 'b>(&self, y: impl Into<ValuesMut<'a>>, x: impl Into<Values<'b>>, weight: &[f32], epilogue: &Epilogue) {
+        alike!((y; x) => self.forward_of(y, x, weight, epilogue));
+    }
+
+    fn forward_of<T: Value>(&self, y: &mut [T], x: &[T], weight: &[f32], epilogue: &Epilogue) {
         self.check(x.len(), y.len(), weight.len());
         if self.is_depthwise() && epilogue.residual.is_none() {
             return depthwise::forward(self, y, x, weight, epilogue);
@@ -92,7 +97,11 @@ impl Convolution {
     ///
     /// # Panics
     /// Where sizes disagree.
-    pub fn input_gradient(&self, dx: &mut [f32], dy: &[f32], weight: &[f32], accumulate: bool) {
+    pub fn input_gradient<'a, 'b>(&self, dx: impl Into<ValuesMut<'a>>, dy: impl Into<Values<'b>>, weight: &[f32], accumulate: bool) {
+        alike!((dx; dy) => self.input_gradient_of(dx, dy, weight, accumulate));
+    }
+
+    fn input_gradient_of<T: Value>(&self, dx: &mut [T], dy: &[T], weight: &[f32], accumulate: bool) {
         self.check(dx.len(), dy.len(), weight.len());
         if self.is_depthwise() {
             return depthwise::input_gradient(self, dx, dy, weight, accumulate);
@@ -104,7 +113,11 @@ impl Convolution {
     ///
     /// # Panics
     /// Where sizes disagree.
-    pub fn weight_gradient(&self, dw: &mut [f32], dy: &[f32], x: &[f32]) {
+    pub fn weight_gradient<'a, 'b>(&self, dw: &mut [f32], dy: impl Into<Values<'a>>, x: impl Into<Values<'b>>) {
+        alike!((; dy, x) => self.weight_gradient_of(dw, dy, x));
+    }
+
+    fn weight_gradient_of<T: Value>(&self, dw: &mut [f32], dy: &[T], x: &[T]) {
         self.check(x.len(), dy.len(), dw.len());
         if self.is_depthwise() {
             return depthwise::weight_gradient(self, dw, dy, x);

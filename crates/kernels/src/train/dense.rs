@@ -7,6 +7,7 @@ use crate::gemm::{Epilogue, multiply};
 use crate::pack::{Matrix, PackedB};
 use crate::scratch::{self, Slot};
 use crate::threads::each_chunk;
+use crate::value::{Value, in_f32};
 use crate::winograd::{winograd_into, winograd_side_training};
 
 /// Values of patches in a block: they stay in the second cache level.
@@ -27,7 +28,7 @@ fn with_groups<R>(c: &Convolution, weight: &[f32], pack: impl Fn(&mut PackedB, &
 }
 
 /// `y = patches(x) · W`.
-pub(super) fn forward(c: &Convolution, y: &mut [f32], x: &[f32], weight: &[f32], epilogue: &Epilogue) {
+pub(super) fn forward<T: Value>(c: &Convolution, y: &mut [T], x: &[T], weight: &[f32], epilogue: &Epilogue) {
     let (inner, taps) = (c.inner(), c.taps());
     if let Some(side) = by_winograd(c, &c.shape, c.outputs) {
         return scratch::for_winograd(|weights| {
@@ -51,7 +52,7 @@ pub(super) fn forward(c: &Convolution, y: &mut [f32], x: &[f32], weight: &[f32],
     with_groups(c, weight, pack, |packed| product(y, x, &c.shape, packed, epilogue, false));
 }
 
-pub(super) fn input_gradient(c: &Convolution, dx: &mut [f32], dy: &[f32], weight: &[f32], accumulate: bool) {
+pub(super) fn input_gradient<T: Value>(c: &Convolution, dx: &mut [T], dy: &[T], weight: &[f32], accumulate: bool) {
     let (inner, taps, each) = (c.inner(), c.taps(), c.each());
     if c.is_pointwise() {
         let pack = |packed: &mut PackedB, weight: &[f32]| packed.repack(Matrix::new(weight, each, inner));
@@ -89,7 +90,7 @@ pub(super) fn input_gradient(c: &Convolution, dx: &mut [f32], dy: &[f32], weight
 const WIDE: usize = 7;
 
 /// `y = patches(x) · packed`: patches of narrow maps are written out, so that tiles are not cut at the end of each line.
-fn product(y: &mut [f32], x: &[f32], shape: &ConvShape, packed: &[PackedB], epilogue: &Epilogue, accumulate: bool) {
+fn product<T: Value>(y: &mut [T], x: &[T], shape: &ConvShape, packed: &[PackedB], epilogue: &Epilogue, accumulate: bool) {
     match packed {
         [packed] if shape.output[1] < WIDE && !shape.is_pointwise() => {
             let patches = Patches { input: x, shape: *shape, first: 0, count: shape.channels };
@@ -130,7 +131,7 @@ fn phases_of(c: &Convolution, axis: usize) -> Option<Vec<Phase>> {
 }
 
 /// With a stride: the positions of the input that meet the same taps are a convolution of stride 1 each. Whether that is possible.
-fn phases(c: &Convolution, dx: &mut [f32], dy: &[f32], weight: &[f32], accumulate: bool) -> bool {
+fn phases<T: Value>(c: &Convolution, dx: &mut [T], dy: &[T], weight: &[f32], accumulate: bool) -> bool {
     let ([h, w], window, inner, taps) = (c.shape.input, c.shape.window, c.inner(), c.taps());
     if c.groups != 1 || window.dilation != [1; 2] {
         return false;
@@ -138,7 +139,7 @@ fn phases(c: &Convolution, dx: &mut [f32], dy: &[f32], weight: &[f32], accumulat
     let (Some(rows), Some(columns)) = (phases_of(c, 0), phases_of(c, 1)) else { return false };
     if !accumulate && rows.iter().chain(&columns).any(|phase| phase.count == 0) {
         // Some positions meet no tap.
-        each_chunk(dx, 1 << 15, |_, dx| dx.fill(0.0));
+        each_chunk(dx, 1 << 15, |_, dx| dx.fill(T::of(0.0)));
     }
     for (row, column) in rows.iter().flat_map(|row| columns.iter().map(move |column| (row, column))) {
         if row.count == 0 || column.count == 0 {
@@ -178,7 +179,7 @@ fn phases(c: &Convolution, dx: &mut [f32], dy: &[f32], weight: &[f32], accumulat
 }
 
 /// Image by image: the gradient of every patch, scattered onto the image.
-fn scattered(c: &Convolution, dx: &mut [f32], dy: &[f32], weight: &[f32], accumulate: bool) {
+fn scattered<T: Value>(c: &Convolution, dx: &mut [T], dy: &[T], weight: &[f32], accumulate: bool) {
     let (inner, taps, each) = (c.inner(), c.taps(), c.each());
     let (k, pixels) = (inner * taps, c.shape.output[0] * c.shape.output[1]);
     let image = c.shape.input[0] * c.shape.input[1] * c.shape.channels;
@@ -189,13 +190,13 @@ fn scattered(c: &Convolution, dx: &mut [f32], dy: &[f32], weight: &[f32], accumu
             }
         });
     };
+    let block = (BLOCK / k.max(1)).clamp(1, pixels.max(1));
     with_groups(c, weight, pack, |packed| {
-        each_chunk(dx, image, |n, dx| {
+        let image_of = |n: usize, dx: &mut [f32]| {
             if !accumulate {
                 dx.fill(0.0);
             }
             let dy = &dy[n * pixels * c.outputs..][..pixels * c.outputs];
-            let block = (BLOCK / k.max(1)).clamp(1, pixels.max(1));
             scratch::for_use(Slot::Part, block * k, |patches| {
                 for (group, packed) in packed.iter().enumerate() {
                     for first in (0..pixels).step_by(block) {
@@ -209,7 +210,8 @@ fn scattered(c: &Convolution, dx: &mut [f32], dy: &[f32], weight: &[f32], accumu
                     }
                 }
             });
-        });
+        };
+        each_chunk(dx, image, |n, dx| in_f32(c.isa, dx, accumulate, |dx| image_of(n, dx)));
     });
 }
 

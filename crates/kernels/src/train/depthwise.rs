@@ -9,6 +9,7 @@ use crate::dispatch::{Kernel, Simd};
 use crate::gemm::{Epilogue, Shared, share};
 use crate::scratch::{self, Slot};
 use crate::threads::{each_chunk, parallel};
+use crate::value::{Value, wide};
 
 /// Gives `f` the weight `[C, taps]` as `[taps, C]`, the last tap first where `mirrored`.
 fn by_tap<R>(c: &Convolution, weight: &[f32], mirrored: bool, f: impl FnOnce(&[f32]) -> R) -> R {
@@ -22,11 +23,11 @@ fn by_tap<R>(c: &Convolution, weight: &[f32], mirrored: bool, f: impl FnOnce(&[f
     })
 }
 
-pub(super) fn forward(c: &Convolution, y: &mut [f32], x: &[f32], weight: &[f32], epilogue: &Epilogue) {
+pub(super) fn forward<T: Value>(c: &Convolution, y: &mut [T], x: &[T], weight: &[f32], epilogue: &Epilogue) {
     by_tap(c, weight, false, |taps| depthwise_for(c.isa, y, x, &c.shape, taps, epilogue.bias, epilogue.clamp));
 }
 
-pub(super) fn input_gradient(c: &Convolution, dx: &mut [f32], dy: &[f32], weight: &[f32], accumulate: bool) {
+pub(super) fn input_gradient<T: Value>(c: &Convolution, dx: &mut [T], dy: &[T], weight: &[f32], accumulate: bool) {
     match c.mirrored() {
         Some(shape) if !accumulate => {
             by_tap(c, weight, true, |taps| depthwise_for(c.isa, dx, dy, &shape, taps, None, None));
@@ -36,7 +37,7 @@ pub(super) fn input_gradient(c: &Convolution, dx: &mut [f32], dy: &[f32], weight
 }
 
 /// Each row of the input gathers from the outputs that read it.
-fn gathered(c: &Convolution, dx: &mut [f32], dy: &[f32], weight: &[f32], accumulate: bool) {
+fn gathered<T: Value>(c: &Convolution, dx: &mut [T], dy: &[T], weight: &[f32], accumulate: bool) {
     let row = c.shape.input[1] * c.outputs;
     by_tap(c, weight, false, |taps| {
         each_chunk(dx, row, |line, row| c.isa.run(Gather { row, line, dy, taps, shape: &c.shape, accumulate }));
@@ -44,10 +45,10 @@ fn gathered(c: &Convolution, dx: &mut [f32], dy: &[f32], weight: &[f32], accumul
 }
 
 /// A row of the input's gradient.
-struct Gather<'a> {
-    row: &'a mut [f32],
+struct Gather<'a, T> {
+    row: &'a mut [T],
     line: usize,
-    dy: &'a [f32],
+    dy: &'a [T],
     taps: &'a [f32],
     shape: &'a ConvShape,
     accumulate: bool,
@@ -56,7 +57,7 @@ struct Gather<'a> {
 /// Pixels, a stride apart, whose sums are held in registers together.
 const SPAN: usize = 8;
 
-impl Kernel for Gather<'_> {
+impl<T: Value> Kernel for Gather<'_, T> {
     type Output = ();
 
     #[inline(always)]
@@ -83,7 +84,7 @@ impl Kernel for Gather<'_> {
     }
 }
 
-impl Gather<'_> {
+impl<T: Value> Gather<'_, T> {
     /// `N` pixels from `x` on, a stride apart: they meet the same taps, in outputs side by side.
     #[inline(always)]
     fn span<S: Simd, const N: usize>(&self, s: S, x: usize, channel: usize) {
@@ -96,7 +97,7 @@ impl Gather<'_> {
             let out = self.row.as_ptr().cast_mut().add(x * c + channel);
             let mut sums = [s.splat(0.0); N];
             if self.accumulate {
-                sums = std::array::from_fn(|i| s.load_first(out.add(i * across * c), count));
+                sums = std::array::from_fn(|i| T::load_first(s, out.add(i * across * c), count));
             }
             for ky in 0..window.kernel[0] {
                 let Some(from) = (y + window.padding[0]).checked_sub(ky * window.dilation[0]) else { continue };
@@ -114,20 +115,20 @@ impl Gather<'_> {
                     if first >= 0 && first as usize + N <= ow {
                         let source = line.add(first as usize * c);
                         for (i, sum) in sums.iter_mut().enumerate() {
-                            *sum = s.fma(s.load_first(source.add(i * c), count), tap, *sum);
+                            *sum = s.fma(T::load_first(s, source.add(i * c), count), tap, *sum);
                         }
                     } else {
                         for (i, sum) in sums.iter_mut().enumerate() {
                             let at = first + i as isize;
                             if at >= 0 && (at as usize) < ow {
-                                *sum = s.fma(s.load_first(line.add(at as usize * c), count), tap, *sum);
+                                *sum = s.fma(T::load_first(s, line.add(at as usize * c), count), tap, *sum);
                             }
                         }
                     }
                 }
             }
             for (i, &sum) in sums.iter().enumerate() {
-                s.store_first(out.add(i * across * c), count, sum);
+                T::store_first(s, out.add(i * across * c), count, sum);
             }
         }
     }
@@ -139,7 +140,7 @@ const PARTS: usize = 16;
 const BLOCK: usize = 1 << 16;
 
 /// `dw` `[C, taps]`.
-pub(super) fn weight_gradient(c: &Convolution, dw: &mut [f32], dy: &[f32], x: &[f32]) {
+pub(super) fn weight_gradient<T: Value>(c: &Convolution, dw: &mut [f32], dy: &[T], x: &[T]) {
     let (len, rows) = (c.weight_len(), c.shape.batch * c.shape.output[0]);
     let parts = rows.clamp(1, PARTS);
     scratch::for_use(Slot::Sums, parts * len, |sums| {
@@ -164,43 +165,76 @@ pub(super) fn weight_gradient(c: &Convolution, dw: &mut [f32], dy: &[f32], x: &[
 }
 
 /// Rows of output gradients meet the rows of inputs under them: `dw` `[taps, C]` grows by their products.
-struct Meeting<'a> {
+struct Meeting<'a, T> {
     dw: &'a mut [f32],
-    dy: &'a [f32],
-    x: &'a [f32],
+    dy: &'a [T],
+    x: &'a [T],
     rows: Range<usize>,
     /// A row of the input outside the map.
     zeros: &'a [f32],
     shape: &'a ConvShape,
 }
 
-impl Kernel for Meeting<'_> {
+impl<T: Value> Kernel for Meeting<'_, T> {
     type Output = ();
 
     #[inline(always)]
     fn run<S: Simd>(self, s: S) {
-        let ConvShape { input: [_, w], output: [_, ow], channels: c, window, .. } = *self.shape;
+        let ConvShape { input: [h, w], output: [oh, ow], channels: c, window, .. } = *self.shape;
         let block = (BLOCK / ((ow + w * window.stride[0]) * c).max(1)).max(1);
+        // Rows of the input under a row of the output.
+        let (stride, pad, reach) = (window.stride[0], window.padding[0], (window.kernel[0] - 1) * window.dilation[0]);
+        let start = |row: usize| row / oh * h + (row % oh * stride).saturating_sub(pad).min(h);
+        let end = |row: usize| row / oh * h + (row % oh * stride + reach + 1).saturating_sub(pad).min(h);
         for from in self.rows.clone().step_by(block) {
             let rows = from..self.rows.end.min(from + block);
-            for channel in (0..c).step_by(S::LANES) {
-                match window.kernel {
-                    [3, 3] => self.all_taps::<S, 3, 9>(s, rows.clone(), channel),
-                    [5, 5] if S::LANES == 16 => self.all_taps::<S, 5, 25>(s, rows.clone(), channel),
-                    _ => self.tap_by_tap(s, rows.clone(), channel),
-                }
+            let (first, last) = (start(rows.start), end(rows.end - 1).max(start(rows.start)));
+            let (x, dy) = (&self.x[first * w * c..last * w * c], &self.dy[rows.start * ow * c..rows.end * ow * c]);
+            let needs = |len: usize| if T::WIDE { 0 } else { len };
+            scratch::for_use(Slot::Wide, needs(x.len()), |wide_x| {
+                scratch::for_use(Slot::Wider, needs(dy.len()), |wide_dy| {
+                    let (x, dy) = (wide(s, x, wide_x), wide(s, dy, wide_dy));
+                    let (zeros, shape, first) = (self.zeros, self.shape, [rows.start, first]);
+                    s.vectorize(Block { dw: &mut *self.dw, dy, x, first, rows: rows.clone(), zeros, shape });
+                });
+            });
+        }
+    }
+}
+
+/// Some rows in f32: `dy` and `x` begin at the rows `first`.
+struct Block<'a> {
+    dw: &'a mut [f32],
+    dy: &'a [f32],
+    x: &'a [f32],
+    first: [usize; 2],
+    rows: Range<usize>,
+    zeros: &'a [f32],
+    shape: &'a ConvShape,
+}
+
+impl Kernel for Block<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<S: Simd>(self, s: S) {
+        for channel in (0..self.shape.channels).step_by(S::LANES) {
+            match self.shape.window.kernel {
+                [3, 3] => self.all_taps::<S, 3, 9>(s, self.rows.clone(), channel),
+                [5, 5] if S::LANES == 16 => self.all_taps::<S, 5, 25>(s, self.rows.clone(), channel),
+                _ => self.tap_by_tap(s, self.rows.clone(), channel),
             }
         }
     }
 }
 
-impl Meeting<'_> {
+impl Block<'_> {
     /// The row under tap row `ky` of row `row`, from `channel` on.
     #[inline(always)]
     fn line(&self, row: usize, ky: usize, channel: usize) -> *const f32 {
         let ConvShape { input: [h, w], output: [oh, _], channels: c, window, .. } = *self.shape;
         match window.source(0, row % oh, ky, h) {
-            Some(y) => self.x[(row / oh * h + y) * w * c + channel..].as_ptr(),
+            Some(y) => self.x[(row / oh * h + y - self.first[1]) * w * c + channel..].as_ptr(),
             None => self.zeros[channel..].as_ptr(),
         }
     }
@@ -222,7 +256,7 @@ impl Meeting<'_> {
             let sums = self.dw.as_ptr().cast_mut().add(channel);
             let mut acc: [S::V; T] = std::array::from_fn(|t| load(sums.add(t * c)));
             for row in rows {
-                let dy = self.dy[row * ow * c..][..ow * c].as_ptr().add(channel);
+                let dy = self.dy[(row - self.first[0]) * ow * c..][..ow * c].as_ptr().add(channel);
                 let lines: [*const f32; K] = std::array::from_fn(|ky| self.line(row, ky, channel));
                 for ox in (0..first).chain(last..ow) {
                     let g = load(dy.add(ox * c));
@@ -260,7 +294,8 @@ impl Meeting<'_> {
                 let to = self.dw.as_ptr().cast_mut().add((ky * window.kernel[1] + kx) * c + channel);
                 let mut sum = s.load_first(to, count);
                 for row in rows.clone() {
-                    let (dy, line) = (self.dy[row * ow * c..][..ow * c].as_ptr().add(channel), self.line(row, ky, channel));
+                    let dy = self.dy[(row - self.first[0]) * ow * c..][..ow * c].as_ptr().add(channel);
+                    let line = self.line(row, ky, channel);
                     for ox in 0..ow {
                         if let Some(x) = window.source(1, ox, kx, w) {
                             sum = s.fma(s.load_first(dy.add(ox * c), count), s.load_first(line.add(x * c), count), sum);

@@ -4,16 +4,50 @@ use super::sums::by_blocks;
 use crate::dispatch::{Isa, Kernel, Simd};
 use crate::gemm::Shared;
 use crate::normalise::sum;
+use crate::scratch::{self, Slot};
+use crate::threads::each_chunk;
+use crate::value::{Value, Values, ValuesMut, alike, convert, copy, each_kind, in_f32};
 
-/// Gradients by the input, by the weight and by the bias of [`layer_norm`](crate::layer_norm) of `x` `[rows, C]`.
+/// Layer normalisation over rows of `weight.len()` values, as [`layer_norm`](crate::layer_norm()).
 ///
 /// # Panics
 /// Where sizes disagree.
-pub fn layer_norm_gradient(dx: &mut [f32], dweight: &mut [f32], dbias: &mut [f32], x: &[f32], dy: &[f32], weight: &[f32], eps: f32) {
-    layer_norm_gradient_on(Isa::best(), [dx, dweight, dbias], x, dy, weight, eps);
+pub fn layer_norm<'a, 'b>(y: impl Into<ValuesMut<'a>>, x: impl Into<Values<'b>>, weight: &[f32], bias: &[f32], eps: f32) {
+    each_kind!((y; x) => { crate::layer_norm(y, x, weight, bias, eps) } or {
+        let (isa, chunk) = (Isa::best(), (CHUNK / weight.len().max(1)).max(1) * weight.len());
+        each_chunk(y, chunk, |index, y| {
+            let x = &x[index * chunk..index * chunk + y.len()];
+            in_f32(isa, y, false, |y| {
+                scratch::for_use(Slot::Wider, x.len(), |wide| {
+                    copy(&mut *wide, x);
+                    crate::layer_norm(y, wide, weight, bias, eps);
+                });
+            });
+        });
+    });
 }
 
-pub(super) fn layer_norm_gradient_on(isa: Isa, [dx, dweight, dbias]: [&mut [f32]; 3], x: &[f32], dy: &[f32], weight: &[f32], eps: f32) {
+/// Values a task.
+const CHUNK: usize = 8192;
+
+/// Gradients by the input, by the weight and by the bias of [`layer_norm`] of `x` `[rows, C]`.
+///
+/// # Panics
+/// Where sizes disagree.
+pub fn layer_norm_gradient<'a, 'b, 'c>(
+    dx: impl Into<ValuesMut<'a>>,
+    dweight: &mut [f32],
+    dbias: &mut [f32],
+    x: impl Into<Values<'b>>,
+    dy: impl Into<Values<'c>>,
+    weight: &[f32],
+    eps: f32,
+) {
+    alike!((dx; x, dy) => gradient(dx, [dweight, dbias], [x, dy], weight, eps));
+}
+
+fn gradient<T: Value>(dx: &mut [T], [dweight, dbias]: [&mut [f32]; 2], [x, dy]: [&[T]; 2], weight: &[f32], eps: f32) {
+    let isa = Isa::best();
     let c = weight.len();
     assert!(c > 0 && dweight.len() == c && dbias.len() == c, "one weight and bias a channel");
     assert!(dx.len() == x.len() && dy.len() == x.len() && x.len().is_multiple_of(c), "whole rows of {c} channels");
@@ -32,7 +66,42 @@ pub(super) fn layer_norm_gradient_on(isa: Isa, [dx, dweight, dbias]: [&mut [f32]
     });
 }
 
-struct Rows<'a> {
+struct Rows<'a, T> {
+    dx: &'a mut [T],
+    x: &'a [T],
+    dy: &'a [T],
+    weight: &'a [f32],
+    sums: &'a mut [f32],
+    eps: f32,
+}
+
+impl<T: Value> Kernel for Rows<'_, T> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<S: Simd>(self, s: S) {
+        let Self { dx, x, dy, weight, sums, eps } = self;
+        let c = weight.len();
+        scratch::for_use(Slot::Wide, if T::WIDE { 0 } else { 3 * c }, |memory| {
+            for (at, dx) in dx.chunks_exact_mut(c).enumerate() {
+                let (x, dy) = (&x[at * c..(at + 1) * c], &dy[at * c..(at + 1) * c]);
+                if let (Some(dx), Some(x), Some(dy)) = (T::as_f32_mut(dx), T::as_f32(x), T::as_f32(dy)) {
+                    s.vectorize(Row { dx, x, dy, weight, sums: &mut *sums, eps });
+                    continue;
+                }
+                let (wide_x, rest) = memory.split_at_mut(c);
+                let (wide_dy, wide_dx) = rest.split_at_mut(c);
+                convert(s, wide_x, x);
+                convert(s, wide_dy, dy);
+                s.vectorize(Row { dx: &mut *wide_dx, x: wide_x, dy: wide_dy, weight, sums: &mut *sums, eps });
+                convert(s, dx, wide_dx);
+            }
+        });
+    }
+}
+
+/// One row.
+struct Row<'a> {
     dx: &'a mut [f32],
     x: &'a [f32],
     dy: &'a [f32],
@@ -41,27 +110,26 @@ struct Rows<'a> {
     eps: f32,
 }
 
-impl Kernel for Rows<'_> {
+impl Kernel for Row<'_> {
     type Output = ();
 
     #[inline(always)]
     fn run<S: Simd>(self, _: S) {
-        let c = self.weight.len();
-        let (by_weight, by_bias) = self.sums.split_at_mut(c);
-        for ((dx, x), dy) in self.dx.chunks_exact_mut(c).zip(self.x.chunks_exact(c)).zip(self.dy.chunks_exact(c)) {
-            let mean = sum(x, |x| x) / c as f32;
-            let inverse = 1.0 / (sum(x, |x| (x - mean) * (x - mean)) / c as f32 + self.eps).sqrt();
-            // dx = inverse (g - mean(g) - x̂ mean(g x̂)), g = dy weight: `dx` holds g meanwhile.
-            dx.iter_mut().zip(dy).zip(self.weight).for_each(|((d, &dy), &w)| *d = dy * w);
-            for (((&x, &dy), w), b) in x.iter().zip(dy).zip(by_weight.iter_mut()).zip(by_bias.iter_mut()) {
-                *w += dy * ((x - mean) * inverse);
-                *b += dy;
-            }
-            let first = sum(dx, |g| g) / c as f32;
-            let second = product(dx, x, mean) * inverse / c as f32;
-            for (d, &x) in dx.iter_mut().zip(x) {
-                *d = inverse * (*d - first - (x - mean) * inverse * second);
-            }
+        let Self { dx, x, dy, weight, sums, eps } = self;
+        let c = weight.len();
+        let (by_weight, by_bias) = sums.split_at_mut(c);
+        let mean = sum(x, |x| x) / c as f32;
+        let inverse = 1.0 / (sum(x, |x| (x - mean) * (x - mean)) / c as f32 + eps).sqrt();
+        // dx = inverse (g - mean(g) - x̂ mean(g x̂)), g = dy weight: `dx` holds g meanwhile.
+        dx.iter_mut().zip(dy).zip(weight).for_each(|((d, &dy), &w)| *d = dy * w);
+        for (((&x, &dy), w), b) in x.iter().zip(dy).zip(by_weight.iter_mut()).zip(by_bias.iter_mut()) {
+            *w += dy * ((x - mean) * inverse);
+            *b += dy;
+        }
+        let first = sum(dx, |g| g) / c as f32;
+        let second = product(dx, x, mean) * inverse / c as f32;
+        for (d, &x) in dx.iter_mut().zip(x) {
+            *d = inverse * (*d - first - (x - mean) * inverse * second);
         }
     }
 }

@@ -6,6 +6,7 @@ use crate::dispatch::Isa;
 use crate::gemm::{Epilogue, multiply};
 use crate::pack::{Matrix, PackedB};
 use crate::scratch;
+use crate::value::{Value, Values, ValuesMut, alike};
 
 /// A linear layer: `x` `[rows, inputs]`, `y` `[rows, outputs]`, weight `[outputs, inputs]`.
 #[derive(Debug, Clone, Copy)]
@@ -23,7 +24,11 @@ impl Linear {
     ///
     /// # Panics
     /// Where sizes disagree.
-    pub fn forward(&self, y: &mut [f32], x: &[f32], weight: &[f32], epilogue: &Epilogue) {
+    pub fn forward<'a, 'b>(&self, y: impl Into<ValuesMut<'a>>, x: impl Into<Values<'b>>, weight: &[f32], epilogue: &Epilogue) {
+        alike!((y; x) => self.forward_of(y, x, weight, epilogue));
+    }
+
+    fn forward_of<T: Value>(&self, y: &mut [T], x: &[T], weight: &[f32], epilogue: &Epilogue) {
         self.check(x.len(), y.len(), weight.len());
         let weight = Matrix::new(weight, self.outputs, self.inputs).t();
         with_packed(weight, |packed| {
@@ -35,7 +40,11 @@ impl Linear {
     ///
     /// # Panics
     /// Where sizes disagree.
-    pub fn input_gradient(&self, dx: &mut [f32], dy: &[f32], weight: &[f32], accumulate: bool) {
+    pub fn input_gradient<'a, 'b>(&self, dx: impl Into<ValuesMut<'a>>, dy: impl Into<Values<'b>>, weight: &[f32], accumulate: bool) {
+        alike!((dx; dy) => self.input_gradient_of(dx, dy, weight, accumulate));
+    }
+
+    fn input_gradient_of<T: Value>(&self, dx: &mut [T], dy: &[T], weight: &[f32], accumulate: bool) {
         self.check(dx.len(), dy.len(), weight.len());
         let (weight, rows) = (Matrix::new(weight, self.outputs, self.inputs), Matrix::new(dy, self.rows, self.outputs));
         with_packed(weight, |packed| multiply(dx, self.inputs, self.rows, &rows, packed, accumulate, &Epilogue::default()));
@@ -45,7 +54,8 @@ impl Linear {
     ///
     /// # Panics
     /// Where sizes disagree.
-    pub fn weight_gradient(&self, dw: &mut [f32], dy: &[f32], x: &[f32]) {
+    pub fn weight_gradient<'a, 'b>(&self, dw: &mut [f32], dy: impl Into<Values<'a>>, x: impl Into<Values<'b>>) {
+        let (dy, x) = (dy.into(), x.into());
         self.check(x.len(), dy.len(), dw.len());
         let (window, one) = (Window { kernel: [1; 2], stride: [1; 2], dilation: [1; 2], padding: [0; 2] }, [1, 1]);
         let shape = ConvShape { batch: self.rows, input: one, channels: self.inputs, output: one, window };

@@ -7,22 +7,24 @@ use crate::dispatch::{Isa, Kernel, Simd};
 use crate::gemm::{Clamp, Shared};
 use crate::scratch::{self, Slot};
 use crate::threads::parallel;
+use crate::value::{Value, Values, ValuesMut, alike};
 
 /// Mean and biased variance of each channel of `x` `[rows, C]`, in one pass over memory: sums of distances from the first row.
 ///
 /// # Panics
 /// Where sizes disagree.
-pub fn moments(mean: &mut [f32], variance: &mut [f32], x: &[f32]) {
-    moments_on(Isa::best(), mean, variance, x);
+pub fn moments<'a>(mean: &mut [f32], variance: &mut [f32], x: impl Into<Values<'a>>) {
+    alike!((; x) => moments_on(Isa::best(), mean, variance, x));
 }
 
-pub(super) fn moments_on(isa: Isa, mean: &mut [f32], variance: &mut [f32], x: &[f32]) {
+pub(super) fn moments_on<T: Value>(isa: Isa, mean: &mut [f32], variance: &mut [f32], x: &[T]) {
     let c = mean.len();
     assert!(c > 0 && variance.len() == c && x.len().is_multiple_of(c), "whole rows of {c} channels");
     let Some(origin) = x.get(..c) else {
         mean.fill(0.0);
         return variance.fill(0.0);
     };
+    let origin: &[f32] = &origin.iter().map(|x| x.get()).collect::<Vec<_>>();
     let rows = x.len() / c;
     let block = |rows: Range<usize>, sums: &mut [f32]| {
         sums.fill(0.0);
@@ -55,14 +57,14 @@ pub struct BatchNorm<'a> {
 }
 
 /// The gradients of a pass back. `dx` may be the memory of `dy`.
-struct Gradients<'a> {
-    dx: Shared,
-    dy: Shared,
+struct Gradients<'a, T> {
+    dx: Shared<T>,
+    dy: Shared<T>,
     /// Whether the masked gradient is wanted in `dy`; else that is only read.
     masked: bool,
-    x: &'a [f32],
+    x: &'a [T],
     /// The output, where a residual makes it more than a function of `x`.
-    y: Option<&'a [f32]>,
+    y: Option<&'a [T]>,
 }
 
 impl BatchNorm<'_> {
@@ -70,11 +72,14 @@ impl BatchNorm<'_> {
     ///
     /// # Panics
     /// Where sizes disagree.
-    pub fn forward(&self, y: &mut [f32], x: &[f32], residual: Option<&[f32]>) {
-        self.forward_on(Isa::best(), y, x, residual);
+    pub fn forward<'a, 'b>(&self, y: impl Into<ValuesMut<'a>>, x: impl Into<Values<'b>>, residual: Option<Values<'_>>) {
+        match residual {
+            Some(residual) => alike!((y; x, residual) => self.forward_on(Isa::best(), y, x, Some(residual))),
+            None => alike!((y; x) => self.forward_on(Isa::best(), y, x, None)),
+        }
     }
 
-    pub(super) fn forward_on(&self, isa: Isa, y: &mut [f32], x: &[f32], residual: Option<&[f32]>) {
+    pub(super) fn forward_on<T: Value>(&self, isa: Isa, y: &mut [T], x: &[T], residual: Option<&[T]>) {
         let c = self.check(x.len());
         assert!(y.len() == x.len() && residual.is_none_or(|r| r.len() == x.len()), "output and residual");
         let out = Shared(y.as_mut_ptr());
@@ -91,11 +96,18 @@ impl BatchNorm<'_> {
     ///
     /// # Panics
     /// Where sizes disagree.
-    pub fn backward(&self, dx: &mut [f32], dgamma: &mut [f32], dbeta: &mut [f32], x: &[f32], dy: &[f32]) {
-        self.backward_on(Isa::best(), [dx, dgamma, dbeta], x, dy);
+    pub fn backward<'a, 'b, 'c>(
+        &self,
+        dx: impl Into<ValuesMut<'a>>,
+        dgamma: &mut [f32],
+        dbeta: &mut [f32],
+        x: impl Into<Values<'b>>,
+        dy: impl Into<Values<'c>>,
+    ) {
+        alike!((dx; x, dy) => self.backward_on(Isa::best(), dx, [dgamma, dbeta], x, dy));
     }
 
-    pub(super) fn backward_on(&self, isa: Isa, [dx, dgamma, dbeta]: [&mut [f32]; 3], x: &[f32], dy: &[f32]) {
+    pub(super) fn backward_on<T: Value>(&self, isa: Isa, dx: &mut [T], [dgamma, dbeta]: [&mut [f32]; 2], x: &[T], dy: &[T]) {
         assert!(dx.len() == x.len() && dy.len() == x.len(), "gradients");
         // What is not wanted masked is only read.
         let gradients = Gradients { dx: Shared(dx.as_mut_ptr()), dy: Shared(dy.as_ptr().cast_mut()), masked: false, x, y: None };
@@ -106,7 +118,17 @@ impl BatchNorm<'_> {
     ///
     /// # Panics
     /// Where sizes disagree.
-    pub fn backward_in_place(&self, gradient: &mut [f32], dgamma: &mut [f32], dbeta: &mut [f32], x: &[f32]) {
+    pub fn backward_in_place<'a, 'b>(
+        &self,
+        gradient: impl Into<ValuesMut<'a>>,
+        dgamma: &mut [f32],
+        dbeta: &mut [f32],
+        x: impl Into<Values<'b>>,
+    ) {
+        alike!((gradient; x) => self.back_in_place(gradient, [dgamma, dbeta], x));
+    }
+
+    fn back_in_place<T: Value>(&self, gradient: &mut [T], [dgamma, dbeta]: [&mut [f32]; 2], x: &[T]) {
         assert_eq!(gradient.len(), x.len(), "gradient");
         let gradient = Shared(gradient.as_mut_ptr());
         self.back(Isa::best(), &Gradients { dx: gradient, dy: gradient, masked: false, x, y: None }, dgamma, dbeta);
@@ -116,17 +138,32 @@ impl BatchNorm<'_> {
     ///
     /// # Panics
     /// Where sizes disagree.
-    pub fn backward_added(&self, dx: &mut [f32], dy: &mut [f32], dgamma: &mut [f32], dbeta: &mut [f32], x: &[f32], y: &[f32]) {
-        self.backward_added_on(Isa::best(), [dx, dy, dgamma, dbeta], x, y);
+    pub fn backward_added<'a, 'b, 'c, 'd>(
+        &self,
+        dx: impl Into<ValuesMut<'a>>,
+        dy: impl Into<ValuesMut<'b>>,
+        dgamma: &mut [f32],
+        dbeta: &mut [f32],
+        x: impl Into<Values<'c>>,
+        y: impl Into<Values<'d>>,
+    ) {
+        alike!((dx, dy; x, y) => self.backward_added_on(Isa::best(), [dx, dy], [dgamma, dbeta], x, y));
     }
 
-    pub(super) fn backward_added_on(&self, isa: Isa, [dx, dy, dgamma, dbeta]: [&mut [f32]; 4], x: &[f32], y: &[f32]) {
+    pub(super) fn backward_added_on<T: Value>(
+        &self,
+        isa: Isa,
+        [dx, dy]: [&mut [T]; 2],
+        [dgamma, dbeta]: [&mut [f32]; 2],
+        x: &[T],
+        y: &[T],
+    ) {
         assert!(dx.len() == x.len() && dy.len() == x.len() && y.len() == x.len(), "gradients and output");
         let (dx, dy) = (Shared(dx.as_mut_ptr()), Shared(dy.as_mut_ptr()));
         self.back(isa, &Gradients { dx, dy, masked: self.clamp.is_some(), x, y: Some(y) }, dgamma, dbeta);
     }
 
-    fn back(&self, isa: Isa, g: &Gradients, dgamma: &mut [f32], dbeta: &mut [f32]) {
+    fn back<T: Value>(&self, isa: Isa, g: &Gradients<T>, dgamma: &mut [f32], dbeta: &mut [f32]) {
         let c = self.check(g.x.len());
         assert!(dgamma.len() == c && dbeta.len() == c, "one gradient a channel");
         let rows = g.x.len() / c;
@@ -231,21 +268,35 @@ fn total<S: Simd, const N: usize>(s: S, v: [S::V; N]) -> S::V {
 /// # Safety
 /// They exist, and are this block's own.
 #[inline(always)]
-unsafe fn grow<S: Simd>(s: S, sums: Shared, at: usize, count: usize, v: S::V) {
+unsafe fn grow<S: Simd, const WHOLE: bool>(s: S, sums: Shared, at: usize, count: usize, v: S::V) {
     let p = sums.get().wrapping_add(at);
     // SAFETY: the caller's promise.
-    unsafe { s.store_first(p, count, s.add(s.load_first(p, count), v)) };
+    unsafe { f32::store_n::<S, WHOLE>(s, p, count, s.add(f32::load_n::<S, WHOLE>(s, p, count), v)) };
+}
+
+/// Calls `self.channels::<S, N, WHOLE>(s, first, channel, count)` for vectors of channels.
+macro_rules! each_vector {
+    ($self:ident, $s:ident, $n:ident, $first:ident, $channels:expr) => {
+        let (channels, mut channel) = ($channels, 0);
+        while channel + S::LANES <= channels {
+            $self.channels::<S, $n, true>($s, $first, channel, S::LANES);
+            channel += S::LANES;
+        }
+        if channel < channels {
+            $self.channels::<S, $n, false>($s, $first, channel, channels - channel);
+        }
+    };
 }
 
 /// The sums of distances of some rows.
-struct Distances<'a> {
-    rows: &'a [f32],
+struct Distances<'a, T> {
+    rows: &'a [T],
     origin: &'a [f32],
     /// Zeros at first.
     sums: Shared,
 }
 
-impl Kernel for Distances<'_> {
+impl<T: Value> Kernel for Distances<'_, T> {
     type Output = ();
 
     #[inline(always)]
@@ -254,33 +305,36 @@ impl Kernel for Distances<'_> {
     }
 }
 
-impl Distances<'_> {
+impl<T: Value> Distances<'_, T> {
     #[inline(always)]
     fn rows<S: Simd, const N: usize>(&self, s: S, first: usize) {
-        let c = self.origin.len();
-        let rows = self.rows[first * c..(first + N) * c].as_ptr();
-        for channel in (0..c).step_by(S::LANES) {
-            let count = S::LANES.min(c - channel);
-            // SAFETY: the vectors lie below `c` in the origin and in each row; there are `2 * c` sums, this block's own.
-            unsafe {
-                let origin = s.load_first(self.origin.as_ptr().add(channel), count);
-                let d: [S::V; N] = std::array::from_fn(|i| s.sub(s.load_first(rows.add(i * c + channel), count), origin));
-                grow(s, self.sums, channel, count, total(s, d));
-                grow(s, self.sums, c + channel, count, total(s, d.map(|d| s.mul(d, d))));
-            }
+        assert!((first + N) * self.origin.len() <= self.rows.len(), "rows");
+        each_vector!(self, s, N, first, self.origin.len());
+    }
+
+    #[inline(always)]
+    fn channels<S: Simd, const N: usize, const WHOLE: bool>(&self, s: S, first: usize, channel: usize, count: usize) {
+        let (c, rows) = (self.origin.len(), self.rows.as_ptr());
+        // SAFETY: the vectors lie below `c` in the origin and in each row, of which there are enough; there are `2 * c` sums, this block's
+        // own.
+        unsafe {
+            let origin = f32::load_n::<S, WHOLE>(s, self.origin.as_ptr().add(channel), count);
+            let d: [S::V; N] = std::array::from_fn(|i| s.sub(T::load_n::<S, WHOLE>(s, rows.add((first + i) * c + channel), count), origin));
+            grow::<S, WHOLE>(s, self.sums, channel, count, total(s, d));
+            grow::<S, WHOLE>(s, self.sums, c + channel, count, total(s, d.map(|d| s.mul(d, d))));
         }
     }
 }
 
 /// The outputs of some rows.
-struct Forward<'a> {
-    y: Shared,
-    x: &'a [f32],
-    residual: Option<&'a [f32]>,
+struct Forward<'a, T> {
+    y: Shared<T>,
+    x: &'a [T],
+    residual: Option<&'a [T]>,
     lines: Lines<'a>,
 }
 
-impl Kernel for Forward<'_> {
+impl<T: Value> Kernel for Forward<'_, T> {
     type Output = ();
 
     #[inline(always)]
@@ -289,28 +343,30 @@ impl Kernel for Forward<'_> {
     }
 }
 
-impl Forward<'_> {
+impl<T: Value> Forward<'_, T> {
     #[inline(always)]
     fn rows<S: Simd, const N: usize>(&self, s: S, first: usize) {
+        let c = self.lines.scale.len();
+        let fits = |values: &[T]| (first + N) * c <= values.len();
+        assert!(fits(self.x) && self.residual.is_none_or(fits), "rows");
+        each_vector!(self, s, N, first, c);
+    }
+
+    #[inline(always)]
+    fn channels<S: Simd, const N: usize, const WHOLE: bool>(&self, s: S, first: usize, channel: usize, count: usize) {
         let Lines { scale, shift, low, high, .. } = self.lines;
         let (c, low, high) = (scale.len(), s.splat(low), s.splat(high));
-        let x = self.x[first * c..(first + N) * c].as_ptr();
-        let residual = self.residual.map(|r| r[first * c..(first + N) * c].as_ptr());
-        let y = self.y.get().wrapping_add(first * c);
-        for channel in (0..c).step_by(S::LANES) {
-            let count = S::LANES.min(c - channel);
-            // SAFETY: the vectors lie below `c` in each row, of which `x`, `y` and the residual have the same number.
-            unsafe {
-                let scale = s.load_first(scale.as_ptr().add(channel), count);
-                let shift = s.load_first(shift.as_ptr().add(channel), count);
-                for i in 0..N {
-                    let at = i * c + channel;
-                    let mut v = s.fma(s.load_first(x.add(at), count), scale, shift);
-                    if let Some(residual) = residual {
-                        v = s.add(v, s.load_first(residual.add(at), count));
-                    }
-                    s.store_first(y.add(at), count, s.min(high, s.max(low, v)));
+        // SAFETY: the vectors lie below `c` in each row, of which `x`, `y` and the residual have the same number.
+        unsafe {
+            let scale = f32::load_n::<S, WHOLE>(s, scale.as_ptr().add(channel), count);
+            let shift = f32::load_n::<S, WHOLE>(s, shift.as_ptr().add(channel), count);
+            for i in 0..N {
+                let at = (first + i) * c + channel;
+                let mut v = s.fma(T::load_n::<S, WHOLE>(s, self.x.as_ptr().add(at), count), scale, shift);
+                if let Some(residual) = self.residual {
+                    v = s.add(v, T::load_n::<S, WHOLE>(s, residual.as_ptr().add(at), count));
                 }
+                T::store_n::<S, WHOLE>(s, self.y.get().add(at), count, s.min(high, s.max(low, v)));
             }
         }
     }
@@ -325,15 +381,15 @@ enum Job<'a> {
 }
 
 /// Some rows of a pass back.
-struct Block<'a> {
+struct Block<'a, T> {
     rows: usize,
     first: usize,
     lines: Lines<'a>,
-    gradients: &'a Gradients<'a>,
+    gradients: &'a Gradients<'a, T>,
     job: Job<'a>,
 }
 
-impl Kernel for Block<'_> {
+impl<T: Value> Kernel for Block<'_, T> {
     type Output = ();
 
     #[inline(always)]
@@ -351,21 +407,21 @@ impl Kernel for Block<'_> {
     }
 }
 
-impl Block<'_> {
+impl<T: Value> Block<'_, T> {
     /// The masked gradient at `at` for the input `x` there.
     ///
     /// # Safety
     /// `count` values lie there in the maps, and nobody else writes there.
     #[inline(always)]
-    unsafe fn masked<S: Simd>(&self, s: S, at: usize, count: usize, x: S::V, [scale, shift]: [S::V; 2]) -> S::V {
+    unsafe fn masked<S: Simd, const WHOLE: bool>(&self, s: S, at: usize, count: usize, x: S::V, [scale, shift]: [S::V; 2]) -> S::V {
         // SAFETY: the caller's promise.
         unsafe {
-            let dy = s.load_first(self.gradients.dy.get().add(at), count);
+            let dy = T::load_n::<S, WHOLE>(s, self.gradients.dy.get().add(at), count);
             if !self.lines.bounded {
                 return dy;
             }
             let y = match self.gradients.y {
-                Some(y) => s.load_first(y.as_ptr().add(at), count),
+                Some(y) => T::load_n::<S, WHOLE>(s, y.as_ptr().add(at), count),
                 None => s.fma(x, scale, shift),
             };
             s.inside(y, s.splat(self.lines.low), s.splat(self.lines.high), dy)
@@ -373,65 +429,69 @@ impl Block<'_> {
     }
 }
 
-struct Products<'a, 'b> {
-    block: &'a Block<'b>,
+struct Products<'a, 'b, T> {
+    block: &'a Block<'b, T>,
     sums: Shared,
 }
 
-impl Products<'_, '_> {
+impl<T: Value> Products<'_, '_, T> {
     #[inline(always)]
     fn rows<S: Simd, const N: usize>(&self, s: S, first: usize) {
+        each_vector!(self, s, N, first, self.block.lines.scale.len());
+    }
+
+    #[inline(always)]
+    fn channels<S: Simd, const N: usize, const WHOLE: bool>(&self, s: S, first: usize, channel: usize, count: usize) {
         let (block, Lines { scale, shift, mean, .. }) = (self.block, self.block.lines);
         let c = scale.len();
         let start = (block.first + first) * c;
-        for channel in (0..c).step_by(S::LANES) {
-            let count = S::LANES.min(c - channel);
-            // SAFETY: the vectors lie below `c` in each row of maps whose sizes were checked; there are `2 * c` sums, this block's own.
-            unsafe {
-                let line = [scale, shift].map(|v| s.load_first(v.as_ptr().add(channel), count));
-                let mean = s.load_first(mean.as_ptr().add(channel), count);
-                let (mut dz, mut products) = ([mean; N], [mean; N]);
-                for i in 0..N {
-                    let at = start + i * c + channel;
-                    let x = s.load_first(block.gradients.x.as_ptr().add(at), count);
-                    dz[i] = block.masked(s, at, count, x, line);
-                    if block.gradients.masked {
-                        s.store_first(block.gradients.dy.get().add(at), count, dz[i]);
-                    }
-                    products[i] = s.mul(dz[i], s.sub(x, mean));
+        // SAFETY: the vectors lie below `c` in each row of maps whose sizes were checked; there are `2 * c` sums, this block's own.
+        unsafe {
+            let line = [scale, shift].map(|v| f32::load_n::<S, WHOLE>(s, v.as_ptr().add(channel), count));
+            let mean = f32::load_n::<S, WHOLE>(s, mean.as_ptr().add(channel), count);
+            let (mut dz, mut products) = ([mean; N], [mean; N]);
+            for i in 0..N {
+                let at = start + i * c + channel;
+                let x = T::load_n::<S, WHOLE>(s, block.gradients.x.as_ptr().add(at), count);
+                dz[i] = block.masked::<S, WHOLE>(s, at, count, x, line);
+                if block.gradients.masked {
+                    T::store_n::<S, WHOLE>(s, block.gradients.dy.get().add(at), count, dz[i]);
                 }
-                grow(s, self.sums, channel, count, total(s, dz));
-                grow(s, self.sums, c + channel, count, total(s, products));
+                products[i] = s.mul(dz[i], s.sub(x, mean));
             }
+            grow::<S, WHOLE>(s, self.sums, channel, count, total(s, dz));
+            grow::<S, WHOLE>(s, self.sums, c + channel, count, total(s, products));
         }
     }
 }
 
-struct Back<'a, 'b> {
-    block: &'a Block<'b>,
+struct Back<'a, 'b, T> {
+    block: &'a Block<'b, T>,
     slope: &'a [f32],
     offset: &'a [f32],
 }
 
-impl Back<'_, '_> {
+impl<T: Value> Back<'_, '_, T> {
     #[inline(always)]
     fn rows<S: Simd, const N: usize>(&self, s: S, first: usize) {
+        each_vector!(self, s, N, first, self.block.lines.scale.len());
+    }
+
+    #[inline(always)]
+    fn channels<S: Simd, const N: usize, const WHOLE: bool>(&self, s: S, first: usize, channel: usize, count: usize) {
         let (block, Lines { scale, shift, mean, .. }) = (self.block, self.block.lines);
         let c = scale.len();
         let start = (block.first + first) * c;
-        for channel in (0..c).step_by(S::LANES) {
-            let count = S::LANES.min(c - channel);
-            // SAFETY: the vectors lie below `c` in each row of maps whose sizes were checked, and each block has rows of its own.
-            unsafe {
-                let line = [scale, shift].map(|v| s.load_first(v.as_ptr().add(channel), count));
-                let [mean, slope, offset] = [mean, self.slope, self.offset].map(|v| s.load_first(v.as_ptr().add(channel), count));
-                for i in 0..N {
-                    let at = start + i * c + channel;
-                    let x = s.load_first(block.gradients.x.as_ptr().add(at), count);
-                    let dz = block.masked(s, at, count, x, line);
-                    let dx = s.fma(dz, line[0], s.fma(s.sub(x, mean), slope, offset));
-                    s.store_first(block.gradients.dx.get().add(at), count, dx);
-                }
+        // SAFETY: the vectors lie below `c` in each row of maps whose sizes were checked, and each block has rows of its own.
+        unsafe {
+            let load = |v: &[f32]| f32::load_n::<S, WHOLE>(s, v.as_ptr().add(channel), count);
+            let (line, mean, slope, offset) = ([load(scale), load(shift)], load(mean), load(self.slope), load(self.offset));
+            for i in 0..N {
+                let at = start + i * c + channel;
+                let x = T::load_n::<S, WHOLE>(s, block.gradients.x.as_ptr().add(at), count);
+                let dz = block.masked::<S, WHOLE>(s, at, count, x, line);
+                let dx = s.fma(dz, line[0], s.fma(s.sub(x, mean), slope, offset));
+                T::store_n::<S, WHOLE>(s, block.gradients.dx.get().add(at), count, dx);
             }
         }
     }

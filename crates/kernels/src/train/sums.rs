@@ -4,6 +4,7 @@ use crate::dispatch::{Isa, Kernel, Simd};
 use crate::gemm::Shared;
 use crate::scratch::{self, Slot};
 use crate::threads::parallel;
+use crate::value::{Value, Values, alike};
 
 /// Values of a block of rows: it stays in the second cache level.
 const BLOCK: usize = 1 << 14;
@@ -43,11 +44,11 @@ pub(super) fn by_blocks<R>(
 ///
 /// # Panics
 /// Where `dy` is no whole rows.
-pub fn column_sums(sums: &mut [f32], dy: &[f32]) {
-    column_sums_on(Isa::best(), sums, dy);
+pub fn column_sums<'a>(sums: &mut [f32], dy: impl Into<Values<'a>>) {
+    alike!((; dy) => column_sums_on(Isa::best(), sums, dy));
 }
 
-pub(super) fn column_sums_on(isa: Isa, sums: &mut [f32], dy: &[f32]) {
+pub(super) fn column_sums_on<T: Value>(isa: Isa, sums: &mut [f32], dy: &[T]) {
     let columns = sums.len();
     assert!(columns > 0 && dy.len().is_multiple_of(columns), "whole rows of {columns}");
     let block = |rows: std::ops::Range<usize>, part: &mut [f32]| {
@@ -58,12 +59,12 @@ pub(super) fn column_sums_on(isa: Isa, sums: &mut [f32], dy: &[f32]) {
     });
 }
 
-struct Columns<'a> {
+struct Columns<'a, T> {
     sums: &'a mut [f32],
-    rows: &'a [f32],
+    rows: &'a [T],
 }
 
-impl Kernel for Columns<'_> {
+impl<T: Value> Kernel for Columns<'_, T> {
     type Output = ();
 
     #[inline(always)]
@@ -77,7 +78,7 @@ impl Kernel for Columns<'_> {
                 let count = S::LANES.min(columns - column);
                 // SAFETY: `count` values from `column` lie in the sums and in each of the four rows.
                 unsafe {
-                    let row = |i: usize| s.load_first(rows.as_ptr().add(i * columns + column), count);
+                    let row = |i: usize| T::load_first(s, rows.as_ptr().add(i * columns + column), count);
                     let sum = s.load_first(self.sums.as_ptr().add(column), count);
                     let sum = s.add(sum, s.add(s.add(row(0), row(1)), s.add(row(2), row(3))));
                     s.store_first(self.sums.as_mut_ptr().add(column), count, sum);
@@ -85,7 +86,7 @@ impl Kernel for Columns<'_> {
             }
         }
         for row in rest.chunks_exact(columns) {
-            self.sums.iter_mut().zip(row).for_each(|(sum, v)| *sum += v);
+            self.sums.iter_mut().zip(row).for_each(|(sum, v)| *sum += v.get());
         }
     }
 }

@@ -10,6 +10,7 @@ use crate::dispatch::{Kernel, Simd};
 use crate::gemm::{Shared, share};
 use crate::scratch::{self, Slot};
 use crate::threads::{each_chunk, parallel};
+use crate::value::{Value, convert};
 
 /// Values of partial sums, at most, where there are several parts.
 const PARTIAL: usize = 1 << 19;
@@ -23,7 +24,7 @@ const DEPTH: usize = 1024;
 const FEW: usize = 32;
 
 /// How the sums are taken; it depends on the sizes alone, so that they do not depend on the number of threads.
-struct Plan<'a> {
+struct Plan<'a, T> {
     /// A pointwise convolution reads one line of all pixels.
     shape: ConvShape,
     groups: usize,
@@ -43,12 +44,12 @@ struct Plan<'a> {
     lanes: usize,
     /// Lines worked on at a time.
     block: usize,
-    dy: &'a [f32],
-    x: &'a [f32],
+    dy: &'a [T],
+    x: &'a [T],
 }
 
 /// `dw` `[O, I / groups, taps]` from both maps.
-pub(super) fn weight_gradient(c: &Convolution, dw: &mut [f32], dy: &[f32], x: &[f32]) {
+pub(super) fn weight_gradient<T: Value>(c: &Convolution, dw: &mut [f32], dy: &[T], x: &[T]) {
     let len = c.weight_len();
     if len == 0 || c.shape.pixels() == 0 {
         return dw.fill(0.0);
@@ -83,8 +84,8 @@ impl Kernel for Add<'_> {
     }
 }
 
-impl<'a> Plan<'a> {
-    fn new(c: &Convolution, dy: &'a [f32], x: &'a [f32]) -> Self {
+impl<'a, T: Value> Plan<'a, T> {
+    fn new(c: &Convolution, dy: &'a [T], x: &'a [T]) -> Self {
         let (inner, each, groups, len) = (c.inner(), c.each(), c.groups, c.weight_len());
         let pointwise = c.is_pointwise();
         let one = [1, 1];
@@ -183,8 +184,8 @@ impl<'a> Plan<'a> {
 }
 
 /// Some lines, some units, some of their rows and columns.
-struct Task<'a, 'b> {
-    plan: &'a Plan<'b>,
+struct Task<'a, 'b, T> {
+    plan: &'a Plan<'b, T>,
     lines: Range<usize>,
     units: Range<usize>,
     rows: Range<usize>,
@@ -192,32 +193,77 @@ struct Task<'a, 'b> {
     sums: Shared,
 }
 
-impl Kernel for Task<'_, '_> {
+/// Maps as the sums read them: f32, with the channels that they need.
+#[derive(Clone, Copy)]
+struct Maps<'a> {
+    dy: &'a [f32],
+    x: &'a [f32],
+    /// Values from pixel to pixel of the gradient and of the input.
+    steps: [usize; 2],
+    /// The first channel held of each.
+    channels: [usize; 2],
+    /// The first line of the gradient and the first row of the input.
+    first: [usize; 2],
+}
+
+impl<T: Value> Kernel for Task<'_, '_, T> {
     type Output = ();
 
     #[inline(always)]
     fn run<S: Simd>(self, s: S) {
-        let mut runs = Vec::with_capacity(self.plan.block.min(self.lines.len()) + 1);
-        for from in self.lines.clone().step_by(self.plan.block) {
-            let lines = from..self.lines.end.min(from + self.plan.block);
-            if self.plan.framed {
-                scratch::for_part(|frame| self.framed(s, lines, frame, &mut runs));
-            } else {
-                self.units.clone().for_each(|unit| self.unit(s, lines.clone(), unit, &mut runs));
-            }
+        let plan = self.plan;
+        let mut runs = Vec::with_capacity(plan.block.min(self.lines.len()) + 1);
+        for from in self.lines.clone().step_by(plan.block) {
+            let lines = from..self.lines.end.min(from + plan.block);
+            self.with_maps(s, lines.clone(), |maps| {
+                if plan.framed {
+                    scratch::for_part(|frame| self.framed(s, lines, maps, frame, &mut runs));
+                } else {
+                    self.units.clone().for_each(|unit| self.unit(s, lines.clone(), maps, unit, &mut runs));
+                }
+            });
         }
     }
 }
 
-impl Task<'_, '_> {
-    /// The products of one tap of one group.
+impl<T: Value> Task<'_, '_, T> {
+    /// Gives `f` the maps under some lines: where they lie, or widened.
     #[inline(always)]
-    fn unit<S: Simd>(&self, s: S, lines: Range<usize>, unit: usize, runs: &mut Vec<(usize, usize)>) {
+    fn with_maps<S: Simd>(&self, s: S, lines: Range<usize>, f: impl FnOnce(Maps<'_>)) {
         let plan = self.plan;
         let ConvShape { input: [h, w], output: [oh, ow], channels, window, .. } = plan.shape;
+        let outputs = plan.groups * plan.each;
+        if let (Some(dy), Some(x)) = (T::as_f32(plan.dy), T::as_f32(plan.x)) {
+            return f(Maps { dy, x, steps: [outputs, channels], channels: [0; 2], first: [0; 2] });
+        }
+        // The channels of this task; of several groups, all.
+        let (rows, columns) = if plan.over_outputs { (&self.columns, &self.rows) } else { (&self.rows, &self.columns) };
+        let (by_output, by_input) =
+            if plan.groups == 1 && !plan.framed { (rows.clone(), columns.clone()) } else { (0..outputs, 0..channels) };
+        let (pad, reach) = (window.padding[0], (window.kernel[0] - 1) * window.dilation[0] + 1);
+        let row = |line: usize, beyond: usize| line / oh * h + (line % oh * window.stride[0] + beyond).saturating_sub(pad).min(h);
+        let (first, last) = (row(lines.start, 0), row(lines.end - 1, reach).max(row(lines.start, 0)));
+        // Framed lines are widened when they are framed.
+        let x_pixels = if plan.framed { 0 } else { (last - first) * w };
+        let dy_pixels = lines.len() * ow;
+        scratch::for_use(Slot::Wide, x_pixels * by_input.len(), |x| {
+            scratch::for_use(Slot::Wider, dy_pixels * by_output.len(), |dy| {
+                widen(s, x, &plan.x[first * w * channels..], channels, by_input.clone());
+                widen(s, dy, &plan.dy[lines.start * ow * outputs..], outputs, by_output.clone());
+                let steps = [by_output.len(), by_input.len()];
+                f(Maps { dy, x, steps, channels: [by_output.start, by_input.start], first: [lines.start, first] });
+            });
+        });
+    }
+
+    /// The products of one tap of one group.
+    #[inline(always)]
+    fn unit<S: Simd>(&self, s: S, lines: Range<usize>, maps: Maps<'_>, unit: usize, runs: &mut Vec<(usize, usize)>) {
+        let plan = self.plan;
+        let ConvShape { input: [h, w], output: [oh, ow], window, .. } = plan.shape;
         let taps = window.kernel[0] * window.kernel[1];
         let (group, ky, kx) = (unit / taps, unit % taps / window.kernel[1], unit % window.kernel[1]);
-        let outputs = plan.groups * plan.each;
+        let [outputs, channels] = maps.steps;
         // Columns whose source lies in the map.
         let (shift, stride, pad) = (kx * window.dilation[1], window.stride[1], window.padding[1]);
         let first = pad.saturating_sub(shift).div_ceil(stride).min(ow);
@@ -226,17 +272,18 @@ impl Task<'_, '_> {
         let mut run = last - first;
         if plan.pointwise {
             run = lines.len();
-            runs.push((lines.start * outputs, lines.start * channels));
+            runs.push(((lines.start - maps.first[0]) * outputs, (lines.start - maps.first[1]) * channels));
         } else if run > 0 {
             for line in lines.clone() {
                 let Some(sy) = window.source(0, line % oh, ky, h) else { continue };
-                let from = ((line / oh * h + sy) * w + first * stride + shift - pad) * channels;
-                runs.push(((line * ow + first) * outputs, from));
+                let from = ((line / oh * h + sy - maps.first[1]) * w + first * stride + shift - pad) * channels;
+                runs.push((((line - maps.first[0]) * ow + first) * outputs, from));
             }
         }
         let [m, n] = plan.sizes();
         let c = self.sums.get().wrapping_add((unit * m + self.rows.start) * n + self.columns.start);
-        let (dy, x) = (plan.dy[group * plan.each..].as_ptr(), plan.x[group * plan.inner..].as_ptr());
+        let dy = maps.dy.as_ptr().wrapping_add(group * plan.each).wrapping_sub(maps.channels[0]);
+        let x = maps.x.as_ptr().wrapping_add(group * plan.inner).wrapping_sub(maps.channels[1]);
         let (dy_step, x_step) = (outputs, if plan.pointwise { channels } else { stride * channels });
         let (mut u, mut u_step, mut v, mut v_step) = (dy, dy_step, x, x_step);
         if plan.over_outputs {
@@ -265,11 +312,14 @@ impl Task<'_, '_> {
     /// What the next block reads of both maps, to be fetched while the last unit of `lines` is computed.
     fn ahead(&self, lines: &Range<usize>, unit: usize) -> [(*const f32, usize); 2] {
         let plan = self.plan;
+        let (Some(dy), Some(x)) = (T::as_f32(plan.dy), T::as_f32(plan.x)) else {
+            return [(self.sums.get().cast_const(), 0); 2];
+        };
         if unit + 1 < self.units.end || plan.grid != [1, 1] {
-            return [(plan.dy.as_ptr(), 0); 2];
+            return [(dy.as_ptr(), 0); 2];
         }
         let (from, to) = (lines.end, self.lines.end.min(lines.end + plan.block));
-        [(plan.dy, plan.shape.batch * plan.shape.output[0]), (plan.x, plan.shape.batch * plan.shape.output[0])].map(|(map, all)| {
+        [(dy, plan.shape.batch * plan.shape.output[0]), (x, plan.shape.batch * plan.shape.output[0])].map(|(map, all)| {
             let (start, end) = (map.len() / all * from, map.len() / all * to);
             (map.as_ptr().wrapping_add(start), end - start)
         })
@@ -277,7 +327,7 @@ impl Task<'_, '_> {
 
     /// The products of all rows of taps, from lines framed in zeros.
     #[inline(always)]
-    fn framed<S: Simd>(&self, s: S, lines: Range<usize>, frame: &mut Buffer, runs: &mut Vec<(usize, usize)>) {
+    fn framed<S: Simd>(&self, s: S, lines: Range<usize>, maps: Maps<'_>, frame: &mut Buffer, runs: &mut Vec<(usize, usize)>) {
         let plan = self.plan;
         let ConvShape { input: [h, w], output: [oh, ow], channels, window, .. } = plan.shape;
         let width = ((ow - 1) * window.stride[1] + window.kernel[1]) * channels;
@@ -291,16 +341,16 @@ impl Task<'_, '_> {
                 let target = &mut frame[i * width..][..width];
                 let Some(sy) = window.source(0, line % oh, ky, h) else { continue };
                 target[..left].fill(0.0);
-                target[left..left + inside].copy_from_slice(&plan.x[(line / oh * h + sy) * w * channels..][..inside]);
+                convert(s, &mut target[left..left + inside], &plan.x[(line / oh * h + sy) * w * channels..][..inside]);
                 target[left + inside..].fill(0.0);
-                runs.push((i * width, line * ow * plan.each));
+                runs.push((i * width, (line - maps.first[0]) * ow * plan.each));
             }
             let outer = Outer {
                 m,
                 n,
                 u: frame.as_ptr(),
                 u_step: window.stride[1] * channels,
-                v: plan.dy.as_ptr(),
+                v: maps.dy.as_ptr(),
                 v_step: plan.each,
                 runs,
                 run: ow,
@@ -312,5 +362,16 @@ impl Task<'_, '_> {
             // SAFETY: the frame holds a line's patches, the runs lines of the output; each task has sums of its own.
             unsafe { outer.run(s) };
         }
+    }
+}
+
+/// Widens some channels of each pixel, as many pixels as `to` holds.
+#[inline(always)]
+fn widen<S: Simd, T: Value>(s: S, to: &mut [f32], from: &[T], channels: usize, some: Range<usize>) {
+    if some.len() == channels {
+        return convert(s, to, &from[..to.len()]);
+    }
+    for (to, from) in to.chunks_exact_mut(some.len().max(1)).zip(from.chunks_exact(channels)) {
+        convert(s, to, &from[some.clone()]);
     }
 }

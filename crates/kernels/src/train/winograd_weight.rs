@@ -11,6 +11,7 @@ use crate::dispatch::{Kernel, Simd};
 use crate::gemm::{Shared, share};
 use crate::scratch::{self, Slot};
 use crate::threads::{count, parallel};
+use crate::value::Value;
 use crate::winograd::{TRANSFORM, tile_points};
 
 /// Outputs and points of a tile along a side.
@@ -35,7 +36,7 @@ pub(super) fn gains(c: &Convolution) -> bool {
 const SUM: usize = 46;
 
 /// `dw` `[O, C, 3, 3]` from both maps.
-pub(super) fn weight_gradient(c: &Convolution, dw: &mut [f32], dy: &[f32], x: &[f32]) {
+pub(super) fn weight_gradient<T: Value>(c: &Convolution, dw: &mut [f32], dy: &[T], x: &[T]) {
     let (inner, outputs) = (c.shape.channels, c.outputs);
     let grid = c.shape.output.map(|size| size.div_ceil(M));
     let tiles = c.shape.batch * grid[0] * grid[1];
@@ -78,10 +79,10 @@ pub(super) fn weight_gradient(c: &Convolution, dw: &mut [f32], dy: &[f32], x: &[
 }
 
 /// Tiles that are worked on together.
-struct Block<'a> {
+struct Block<'a, T> {
     c: &'a Convolution,
-    dy: &'a [f32],
-    x: &'a [f32],
+    dy: &'a [T],
+    x: &'a [T],
     grid: [usize; 2],
     first: usize,
     tiles: usize,
@@ -98,12 +99,12 @@ enum Part {
     Sums(usize),
 }
 
-struct Stage<'a, 'b> {
-    block: &'a Block<'b>,
+struct Stage<'a, 'b, T> {
+    block: &'a Block<'b, T>,
     part: Part,
 }
 
-impl Kernel for Stage<'_, '_> {
+impl<T: Value> Kernel for Stage<'_, '_, T> {
     type Output = ();
 
     #[inline(always)]
@@ -115,7 +116,7 @@ impl Kernel for Stage<'_, '_> {
     }
 }
 
-impl Block<'_> {
+impl<T: Value> Block<'_, T> {
     #[inline(always)]
     fn points<S: Simd>(&self, s: S, tile: usize) {
         let (shape, [down, across]) = (&self.c.shape, self.grid);
@@ -124,7 +125,7 @@ impl Block<'_> {
         let target = Shared(self.points[0].get().wrapping_add(tile * shape.channels));
         // SAFETY: the block holds `strides` values for each point, `C` and `O` of them this tile's.
         unsafe {
-            tile_points::<S, A>(s, self.x, shape, n, place, target, self.strides[0]);
+            tile_points::<S, T, A>(s, self.x, shape, n, place, target, self.strides[0]);
             self.gradient_points(s, n, place, self.points[1].get().wrapping_add(tile * self.c.outputs));
         }
     }
@@ -133,34 +134,58 @@ impl Block<'_> {
     ///
     /// # Safety
     /// As for [`tile_points`].
+    #[inline(always)]
+    unsafe fn gradient_points<S: Simd>(&self, s: S, n: usize, place: [usize; 2], target: *mut f32) {
+        let outputs = self.c.outputs;
+        let mut channel = 0;
+        // SAFETY: the caller's promise.
+        unsafe {
+            while channel + S::LANES <= outputs {
+                self.gradient_points_at::<S, true>(s, n, place, target, [channel, S::LANES]);
+                channel += S::LANES;
+            }
+            if channel < outputs {
+                self.gradient_points_at::<S, false>(s, n, place, target, [channel, outputs - channel]);
+            }
+        }
+    }
+
+    /// As [`Self::gradient_points`], `count` channels from one on.
+    ///
+    /// # Safety
+    /// As for [`tile_points`].
     #[allow(clippy::needless_range_loop, reason = "constant bounds over rows and columns alike: the loops unroll")]
     #[inline(always)]
-    unsafe fn gradient_points<S: Simd>(&self, s: S, n: usize, [y, x]: [usize; 2], target: *mut f32) {
+    unsafe fn gradient_points_at<S: Simd, const WHOLE: bool>(
+        &self,
+        s: S,
+        n: usize,
+        [y, x]: [usize; 2],
+        target: *mut f32,
+        [channel, count]: [usize; 2],
+    ) {
         let (ConvShape { output: [oh, ow], .. }, outputs) = (self.c.shape, self.c.outputs);
         let image = self.dy[n * oh * ow * outputs..(n + 1) * oh * ow * outputs].as_ptr();
-        for channel in (0..outputs).step_by(S::LANES) {
-            let count = S::LANES.min(outputs - channel);
-            let mut half = [[s.splat(0.0); M]; A];
-            for j in 0..M {
-                let column: [S::V; M] = std::array::from_fn(|i| {
-                    if y + i < oh && x + j < ow {
-                        // SAFETY: a pixel of the output, `count` channels from `channel` on.
-                        unsafe { s.load_first(image.add(((y + i) * ow + x + j) * outputs + channel), count) }
-                    } else {
-                        s.splat(0.0)
-                    }
-                });
-                let column = spread(s, column);
-                for i in 0..A {
-                    half[i][j] = column[i];
+        let mut half = [[s.splat(0.0); M]; A];
+        for j in 0..M {
+            let column: [S::V; M] = std::array::from_fn(|i| {
+                if y + i < oh && x + j < ow {
+                    // SAFETY: a pixel of the output, `count` channels from `channel` on.
+                    unsafe { T::load_n::<S, WHOLE>(s, image.add(((y + i) * ow + x + j) * outputs + channel), count) }
+                } else {
+                    s.splat(0.0)
                 }
-            }
+            });
+            let column = spread(s, column);
             for i in 0..A {
-                let row = spread(s, half[i]);
-                for j in 0..A {
-                    // SAFETY: the caller's promise.
-                    unsafe { s.store_first(target.add((i * A + j) * self.strides[1] + channel), count, row[j]) };
-                }
+                half[i][j] = column[i];
+            }
+        }
+        for i in 0..A {
+            let row = spread(s, half[i]);
+            for j in 0..A {
+                // SAFETY: the caller's promise.
+                unsafe { f32::store_n::<S, WHOLE>(s, target.add((i * A + j) * self.strides[1] + channel), count, row[j]) };
             }
         }
     }

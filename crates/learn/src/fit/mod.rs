@@ -10,7 +10,8 @@ mod trainer;
 mod validate;
 
 pub use loss::{Targets, cross_entropy};
-pub use options::{Backend, BatchNormMode, ClassWeighting, EarlyStopping, FitOptions, Metric, OptimizerKind, SamplerKind};
+pub(crate) use options::BURN_BF16;
+pub use options::{Backend, BatchNormMode, ClassWeighting, EarlyStopping, FitOptions, Metric, OptimizerKind, Precision, SamplerKind};
 
 use std::path::PathBuf;
 use std::sync::Arc;

@@ -20,7 +20,8 @@ pub struct FitOptions {
     pub epochs: usize,
     /// Images a batch.
     pub batch_size: usize,
-    /// Batches whose gradients are averaged before each update; the update then sees `accumulate × batch_size` images.
+    /// Batches whose gradients are averaged, weighted as their samples are, before each update; the update then sees
+    /// `accumulate × batch_size` images.
     pub accumulate: usize,
     /// Leaves out a last batch smaller than `batch_size` (batch statistics of few images are noisy); kept where it is the only one.
     pub drop_last: bool,
@@ -86,7 +87,13 @@ pub struct FitOptions {
     /// time. 0 keeps all.
     #[serde(skip_serializing_if = "is_zero")]
     pub recompute: usize,
+    /// How values and the gradients by them lie in memory in training; weights stay f32.
+    #[serde(skip_serializing_if = "Precision::is_default")]
+    pub precision: Precision,
 }
+
+/// What is wrong with bf16 by Burn.
+pub(crate) const BURN_BF16: &str = "bf16 is trained by plans on the CPU alone; leave out fit.backend = \"burn\" and --device, or use f32";
 
 fn is_zero(n: &usize) -> bool {
     *n == 0
@@ -128,6 +135,7 @@ impl Default for FitOptions {
             stage_lr: BTreeMap::new(),
             backend: Backend::Plan,
             recompute: 0,
+            precision: Precision::F32,
         }
     }
 }
@@ -144,6 +152,24 @@ pub enum Backend {
 }
 
 impl Backend {
+    #[allow(clippy::trivially_copy_pass_by_ref)] // as serde calls it
+    fn is_default(&self) -> bool {
+        *self == Self::default()
+    }
+}
+
+/// How values and the gradients by them lie in memory in training.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Precision {
+    /// Single precision.
+    #[default]
+    F32,
+    /// Their upper halves: half the memory. Arithmetic, sums, weights, their gradients, logits and the loss stay f32.
+    Bf16,
+}
+
+impl Precision {
     #[allow(clippy::trivially_copy_pass_by_ref)] // as serde calls it
     fn is_default(&self) -> bool {
         *self == Self::default()
@@ -282,6 +308,9 @@ impl FitOptions {
         within("fit.ema", self.ema, 0.0, 0.999_999_9)?;
         for &multiplier in self.stage_lr.values() {
             within("fit.stage_lr", multiplier, 0.0, 1e6)?;
+        }
+        if self.precision == Precision::Bf16 && self.backend == Backend::Burn {
+            return Err(("fit.precision", BURN_BF16.into()));
         }
         self.schedule().check()
     }

@@ -26,8 +26,10 @@ pub(super) struct Run<'a> {
     targets: TargetMaker,
     trainer: Trainer,
     optimizer: Optimizer,
-    /// Since the last update.
+    /// Since the last update, each batch's times its weight.
     gradients: Gradients,
+    /// The weight of these batches: 1 for each whole one whose samples count alike.
+    weight: f64,
     groups: BTreeMap<String, Group>,
     /// Where the first stages are frozen and nothing is augmented.
     kept: Option<Kept>,
@@ -69,6 +71,7 @@ impl<'a> Run<'a> {
             targets,
             optimizer: Optimizer::new(options),
             gradients: Gradients::default(),
+            weight: 0.0,
             groups: groups(&trainer, options),
             kept: (trainer.has_prefix() && !augmented).then(Kept::default),
             average: if options.ema > 0.0 { trainer.network().weights().clone() } else { Weights::new() },
@@ -189,7 +192,14 @@ impl<'a> Run<'a> {
         }
         let targets = self.targets.of(&self.task.dataset, indices);
         let key = NoiseKey { seed: self.options.seed, epoch: self.state.epoch as u64, step: self.state.step as u64 };
-        let loss = self.trainer.step(features, key, &mut self.gradients, |logits| cross_entropy(&logits.data, &targets))?;
+        // Batches that share an update count as their samples do; one by itself needs no weight.
+        let weight = if self.options.accumulate > 1 { targets.divisor() / self.options.batch_size as f64 } else { 1.0 };
+        let loss = self.trainer.step(features, key, &mut self.gradients, |logits| {
+            let (loss, mut gradient) = cross_entropy(&logits.data, &targets);
+            gradient.iter_mut().for_each(|g| *g *= weight as f32);
+            (loss, gradient)
+        })?;
+        self.weight += weight;
         if !loss.is_finite() {
             return Err(self.diverged("loss", loss));
         }
@@ -223,13 +233,12 @@ impl<'a> Run<'a> {
             return Ok(());
         }
         self.gradients.clear();
-        let (updates, options) = (self.state.updates, self.options);
-        let batches = (self.state.step - 1) % options.accumulate + 1;
+        let (updates, options, weight) = (self.state.updates, self.options, std::mem::take(&mut self.weight));
         let Self { groups, gradients, optimizer, average, trainer, .. } = self;
         let gradients = &mut gradients.values;
         let norm = trainer.network_mut().change(|weights| {
-            if batches > 1 {
-                optim::scale(gradients, 1.0 / batches as f32);
+            if options.accumulate > 1 {
+                optim::scale(gradients, (1.0 / weight) as f32);
             }
             let norm = if options.clip > 0.0 { optim::clip(gradients, options.clip) } else { 0.0 };
             if norm.is_finite() {

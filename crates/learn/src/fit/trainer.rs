@@ -41,6 +41,7 @@ impl Trainer {
         network.freeze(&flags);
         network.set_batch_norm(options.batch_norm);
         network.set_recompute(options.recompute);
+        network.set_precision(options.precision)?;
         Ok(Self { whole: graph.clone(), all: weights, prefix, network, device })
     }
 

@@ -8,7 +8,7 @@ use graph::{Differentiable, Graph, Interpreter, NodeId, Role, RunError, Tensor a
 
 pub use noise::NoiseKey;
 
-use crate::fit::{Backend, BatchNormMode};
+use crate::fit::{BURN_BF16, Backend, BatchNormMode, Precision};
 use crate::optim::Gradients;
 use crate::{DeviceKind, LearnError};
 use burned::Burned;
@@ -127,6 +127,21 @@ impl Network {
         if let Runner::Planned(planned) = &mut self.runner {
             planned.set_recompute(parts);
         }
+    }
+
+    /// How values lie in memory in training; inference and gradients by the input stay f32.
+    ///
+    /// # Errors
+    /// bf16 where Burn computes.
+    pub fn set_precision(&mut self, precision: Precision) -> Result<(), LearnError> {
+        match (&mut self.runner, precision) {
+            (Runner::Planned(planned), _) => planned.set_bf16(precision == Precision::Bf16),
+            (Runner::Burned(_), Precision::F32) => {}
+            (Runner::Burned(_), Precision::Bf16) => {
+                return Err(LearnError::Recipe { field: "fit.precision".into(), problem: BURN_BF16.into() });
+            }
+        }
+        Ok(())
     }
 
     fn forget_plans(&mut self) {

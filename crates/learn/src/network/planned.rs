@@ -19,13 +19,14 @@ pub(super) struct Planned {
     by_input: Option<TrainPlan>,
     inference: BTreeMap<Vec<NodeId>, TrainPlan>,
     recompute: usize,
+    bf16: bool,
 }
 
 impl Planned {
     pub fn new(threads: usize) -> Result<Self, LearnError> {
         let threads = if threads == 0 { rayon::current_num_threads() } else { threads };
         let threads = Threads::new(threads).map_err(|e| LearnError::Training(format!("cannot start {threads} threads: {e}")))?;
-        Ok(Self { threads, training: None, by_input: None, inference: BTreeMap::new(), recompute: 0 })
+        Ok(Self { threads, training: None, by_input: None, inference: BTreeMap::new(), recompute: 0, bf16: false })
     }
 
     pub fn threads(&self) -> &Threads {
@@ -42,6 +43,11 @@ impl Planned {
         self.forget();
     }
 
+    pub fn set_bf16(&mut self, bf16: bool) {
+        self.bf16 = bf16;
+        self.forget();
+    }
+
     pub fn step(
         &mut self,
         subject: Subject<'_>,
@@ -51,10 +57,13 @@ impl Planned {
         gradients: &mut Gradients,
         loss: Loss<'_>,
     ) -> Result<f64, RunError> {
-        let Self { threads, training, recompute, .. } = self;
+        let Self { threads, training, recompute, bf16, .. } = self;
         let plan = match training {
             Some(plan) => plan,
-            None => training.insert(TrainPlan::new(subject.graph, &[subject.graph.output], &subject.scope(*recompute))?),
+            None => {
+                let scope = Scope { segments: *recompute, bf16: *bf16, ..subject.scope() };
+                training.insert(TrainPlan::new(subject.graph, &[subject.graph.output], &scope)?)
+            }
         };
         let noise = |node: usize, p: f32, mask: &mut [f32]| key.fill(node, p, mask);
         threads.install(|| {
@@ -104,13 +113,13 @@ impl Planned {
 }
 
 impl Subject<'_> {
-    fn scope(&self, segments: usize) -> Scope {
+    fn scope(&self) -> Scope {
         let trained = match self.batch_norm {
             BatchNormMode::Batch => StageMode::Trained,
             BatchNormMode::Frozen => StageMode::TrainedByRunning,
         };
         let stages = self.frozen.iter().map(|&frozen| if frozen { StageMode::Frozen } else { trained }).collect();
-        Scope { stages, by_input: false, segments }
+        Scope { stages, by_input: false, segments: 0, bf16: false }
     }
 }
 

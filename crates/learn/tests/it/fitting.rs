@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use graph::Weights;
 use images::Augment;
-use learn::fit::{Backend, BatchNormMode, ClassWeighting, EarlyStopping, Metric, OptimizerKind, SamplerKind};
+use learn::fit::{Backend, BatchNormMode, ClassWeighting, EarlyStopping, Metric, OptimizerKind, Precision, SamplerKind};
 use learn::schedule::ScheduleKind;
 use learn::{DeviceKind, FitEvent, FitOptions, FitOutcome, FitTask, Fitted, find_lr, fit};
 
@@ -104,8 +104,10 @@ fn interrupted(task: &FitTask, options: &FitOptions, stop_after: usize, checkpoi
 #[test]
 fn an_interrupted_and_resumed_fit_ends_in_the_same_weights_bit_for_bit() {
     let augment = Augment { ..Augment::standard() };
-    for (optimizer, accumulate) in [(OptimizerKind::Sgd, 1), (OptimizerKind::Adamw, 2)] {
-        let options = FitOptions { optimizer, accumulate, ema: 0.95, clip: 2.0, label_smoothing: 0.05, ..options() };
+    let cases =
+        [(OptimizerKind::Sgd, 1, Precision::F32), (OptimizerKind::Adamw, 2, Precision::F32), (OptimizerKind::Adamw, 2, Precision::Bf16)];
+    for (optimizer, accumulate, precision) in cases {
+        let options = FitOptions { optimizer, accumulate, precision, ema: 0.95, clip: 2.0, label_smoothing: 0.05, ..options() };
         let mut task = task(0.3);
         task.loading.augment = Some(augment.clone());
         let whole = finish(task.clone(), &options);
@@ -113,10 +115,25 @@ fn an_interrupted_and_resumed_fit_ends_in_the_same_weights_bit_for_bit() {
         for stop_after in [2, 5, 7, 8] {
             let dir = tempfile::tempdir().unwrap();
             let parts = interrupted(&task, &options, stop_after, &dir.path().join("checkpoint.safetensors"));
-            assert_eq!(bits(&whole.weights), bits(&parts.weights), "{optimizer:?}, stopped after {stop_after}");
+            assert_eq!(bits(&whole.weights), bits(&parts.weights), "{optimizer:?}, {precision:?}, stopped after {stop_after}");
             let losses = |f: &Fitted| f.history.iter().map(|r| (r.train_loss, r.validation_loss, r.metric_value)).collect::<Vec<_>>();
             assert_eq!(losses(&whole), losses(&parts));
             assert_eq!((whole.best_epoch, whole.best_metric), (parts.best_epoch, parts.best_metric));
+        }
+    }
+}
+
+/// Two batches an update, the last of them a small one, are one batch of as many samples; nothing here depends on what shares a batch.
+#[test]
+fn accumulated_batches_are_one_large_batch() {
+    let options = FitOptions { optimizer: OptimizerKind::Sgd, batch_norm: BatchNormMode::Frozen, drop_last: false, ..options() };
+    let mut task = task(0.0);
+    task.train.truncate(37);
+    let large = finish(task.clone(), &FitOptions { batch_size: 20, ..options.clone() });
+    let small = finish(task, &FitOptions { batch_size: 10, accumulate: 2, ..options });
+    for (name, tensor) in &large.weights {
+        for (a, b) in tensor.data.iter().zip(&small.weights[name].data) {
+            assert!((a - b).abs() < 1e-4 * a.abs().max(0.1), "{name}: {a} {b}");
         }
     }
 }
@@ -142,6 +159,10 @@ fn recomputation_and_backends_end_alike() {
     let planned = finish(task(0.2), &options);
     let recomputed = finish(task(0.2), &FitOptions { recompute: 3, ..options.clone() });
     assert_eq!(bits(&planned.weights), bits(&recomputed.weights));
+    let narrow = FitOptions { precision: Precision::Bf16, ..options.clone() };
+    let in_bf16 = finish(task(0.2), &narrow);
+    assert_ne!(bits(&planned.weights), bits(&in_bf16.weights));
+    assert_eq!(bits(&in_bf16.weights), bits(&finish(task(0.2), &FitOptions { recompute: 3, ..narrow }).weights));
     let by_burn = finish(task(0.2), &FitOptions { backend: Backend::Burn, ..options });
     for (name, tensor) in &planned.weights {
         for (a, b) in tensor.data.iter().zip(&by_burn.weights[name].data) {
@@ -154,9 +175,22 @@ fn recomputation_and_backends_end_alike() {
 #[test]
 fn new_settings_are_written_only_where_they_are_set() {
     let json = serde_json::to_string(&FitOptions::default()).unwrap();
-    assert!(!json.contains("backend") && !json.contains("recompute"), "{json}");
+    assert!(!json.contains("backend") && !json.contains("recompute") && !json.contains("precision"), "{json}");
     let json = serde_json::to_string(&FitOptions { backend: Backend::Burn, recompute: 2, ..FitOptions::default() }).unwrap();
     assert!(json.contains(r#""backend":"burn","recompute":2"#), "{json}");
+    let json = serde_json::to_string(&FitOptions { precision: Precision::Bf16, ..FitOptions::default() }).unwrap();
+    assert!(json.contains(r#""precision":"bf16""#), "{json}");
+}
+
+#[test]
+fn bf16_learns_as_f32_does_and_burn_refuses_it() {
+    let options = FitOptions { epochs: 5, precision: Precision::Bf16, ..options() };
+    let fitted = finish(task(0.0), &options);
+    assert!(fitted.history[4].train_loss < 0.5 * fitted.history[0].train_loss);
+    assert!(fitted.best_metric.unwrap() > 0.9, "{:?}", fitted.best_metric);
+    let by_burn = FitOptions { backend: Backend::Burn, ..options };
+    let error = fit(task(0.0), &by_burn, &mut |_| {}, &AtomicBool::new(false)).unwrap_err().to_string();
+    assert!(error.contains("fit.precision") && error.contains("by plans on the CPU"), "{error}");
 }
 
 #[test]
@@ -199,6 +233,10 @@ fn a_frozen_prefix_by_the_engine_trains_as_burn_alone_does() {
     stages.append(&mut whole.graph.stages);
     whole.graph.stages = stages;
     whole.graph.nodes.iter_mut().skip(1).for_each(|n| n.stage += 1);
+    let narrow = FitOptions { precision: Precision::Bf16, ..options.clone() };
+    let in_bf16 = finish(task(0.2), &narrow);
+    assert_ne!(bits(&planned.weights), bits(&in_bf16.weights));
+    assert_eq!(bits(&in_bf16.weights), bits(&finish(task(0.2), &FitOptions { recompute: 3, ..narrow }).weights));
     let by_burn = finish(whole, &FitOptions { freeze: vec!["stem".into()], freeze_up_to: None, ..options });
     for (name, tensor) in &by_engine.weights {
         for (a, b) in tensor.data.iter().zip(&by_burn.weights[name].data) {

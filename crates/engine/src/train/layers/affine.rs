@@ -11,7 +11,7 @@ fn keeps(trained: bool, clamp: Option<Clamp>) -> Keeps {
 }
 
 fn epilogue<'a>(there: &There<'a>, bias: bool, residual: bool, clamp: Option<Clamp>) -> Epilogue<'a> {
-    Epilogue { bias: bias.then(|| there.parameters[1]), residual: residual.then(|| there.inputs[1]), clamp }
+    Epilogue { bias: bias.then(|| there.parameters[1]), residual: residual.then(|| there.inputs[1].f32()), clamp }
 }
 
 /// `clamp(conv(x) + bias + residual)`.
@@ -54,24 +54,29 @@ impl Layer for Conv {
         true
     }
 
+    fn takes_bf16(&self) -> bool {
+        // The products add residuals of f32 alone.
+        !self.residual
+    }
+
     fn forward(&mut self, there: There<'_>) {
         let epilogue = epilogue(&there, self.bias, self.residual, self.clamp);
         self.sized(there.batch).forward(there.out, there.inputs[0], there.parameters[0], &epilogue);
     }
 
     fn backward(&mut self, back: Back<'_>) {
-        let conv = self.sized(back.batch);
+        let (conv, mut dy) = (self.sized(back.batch), back.dy);
         if let Some(clamp) = self.clamp {
-            clamp_gradient_in_place(back.dy, back.output, clamp);
+            clamp_gradient_in_place(dy.reborrow(), back.output, clamp);
         }
         if self.trained {
-            conv.weight_gradient(back.gradients[0], back.dy, back.inputs[0]);
+            conv.weight_gradient(back.gradients[0], dy.as_ref(), back.inputs[0]);
             if self.bias {
-                column_sums(back.gradients[1], back.dy);
+                column_sums(back.gradients[1], dy.as_ref());
             }
         }
         if let Some(sink) = &mut back.sinks[0] {
-            conv.input_gradient(sink.values, back.dy, back.parameters[0], sink.add);
+            conv.input_gradient(sink.values.reborrow(), dy.as_ref(), back.parameters[0], sink.add);
         }
     }
 }
@@ -110,6 +115,11 @@ impl Layer for Linear {
         true
     }
 
+    fn takes_bf16(&self) -> bool {
+        // The products add residuals of f32 alone.
+        !self.residual
+    }
+
     fn forward(&mut self, there: There<'_>) {
         let epilogue = epilogue(&there, self.bias, self.residual, self.clamp);
         let linear = self.sized(there.inputs[0].len() / self.sizes[0].max(1));
@@ -117,18 +127,18 @@ impl Layer for Linear {
     }
 
     fn backward(&mut self, back: Back<'_>) {
-        let linear = self.sized(back.dy.len() / self.sizes[1].max(1));
+        let (linear, mut dy) = (self.sized(back.dy.len() / self.sizes[1].max(1)), back.dy);
         if let Some(clamp) = self.clamp {
-            clamp_gradient_in_place(back.dy, back.output, clamp);
+            clamp_gradient_in_place(dy.reborrow(), back.output, clamp);
         }
         if self.trained {
-            linear.weight_gradient(back.gradients[0], back.dy, back.inputs[0]);
+            linear.weight_gradient(back.gradients[0], dy.as_ref(), back.inputs[0]);
             if self.bias {
-                column_sums(back.gradients[1], back.dy);
+                column_sums(back.gradients[1], dy.as_ref());
             }
         }
         if let Some(sink) = &mut back.sinks[0] {
-            linear.input_gradient(sink.values, back.dy, back.parameters[0], sink.add);
+            linear.input_gradient(sink.values.reborrow(), dy.as_ref(), back.parameters[0], sink.add);
         }
     }
 }

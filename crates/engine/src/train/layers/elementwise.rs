@@ -1,7 +1,7 @@
 //! Value by value, and softmax.
 
-use kernels::train::{apply, clamp, clamp_gradient_in_place, function_gradient, gate_gradient, softmax_gradient};
-use kernels::{Clamp, Function};
+use kernels::train::{self, apply, clamp, clamp_gradient_in_place, function_gradient, gate_gradient, softmax_gradient};
+use kernels::{Buffer, Clamp, Function};
 
 use super::{into, sink_or};
 use crate::train::layer::{Back, Keeps, Layer, There};
@@ -22,6 +22,10 @@ impl Layer for Bounds {
     }
 
     fn passes(&self, _: usize) -> bool {
+        true
+    }
+
+    fn takes_bf16(&self) -> bool {
         true
     }
 
@@ -49,12 +53,16 @@ impl Layer for Activate {
         Keeps::INPUTS
     }
 
+    fn takes_bf16(&self) -> bool {
+        true
+    }
+
     fn forward(&mut self, there: There<'_>) {
         apply(there.out, there.inputs[0], self.function);
     }
 
     fn backward(&mut self, back: Back<'_>) {
-        let (dy, x) = (&*back.dy, back.inputs[0]);
+        let (dy, x) = (back.dy.as_ref(), back.inputs[0]);
         into(back.sinks, 0, |dx| function_gradient(dx, x, dy, self.function));
     }
 }
@@ -75,13 +83,14 @@ impl Layer for Softmax {
     }
 
     fn forward(&mut self, there: There<'_>) {
-        there.out.copy_from_slice(there.inputs[0]);
-        kernels::softmax(there.out, self.columns);
+        let out = there.out.f32();
+        out.copy_from_slice(there.inputs[0].f32());
+        kernels::softmax(out, self.columns);
     }
 
     fn backward(&mut self, back: Back<'_>) {
-        let (dy, y) = (&*back.dy, back.output);
-        into(back.sinks, 0, |dx| softmax_gradient(dx, y, dy, self.columns));
+        let (dy, y) = (back.dy.f32(), back.output.f32());
+        into(back.sinks, 0, |dx| softmax_gradient(dx.f32(), y, dy, self.columns));
     }
 }
 
@@ -102,8 +111,12 @@ impl Layer for AddTwo {
         true
     }
 
+    fn takes_bf16(&self) -> bool {
+        true
+    }
+
     fn forward(&mut self, there: There<'_>) {
-        kernels::add(there.out, there.inputs[0], there.inputs[1]);
+        train::add(there.out, there.inputs[0], there.inputs[1]);
     }
 
     fn backward(&mut self, _: Back<'_>) {}
@@ -122,14 +135,18 @@ impl Layer for Multiply {
         Keeps::INPUTS
     }
 
+    fn takes_bf16(&self) -> bool {
+        true
+    }
+
     fn forward(&mut self, there: There<'_>) {
-        kernels::multiply(there.out, there.inputs[0], there.inputs[1]);
+        train::multiply(there.out, there.inputs[0], there.inputs[1]);
     }
 
     fn backward(&mut self, back: Back<'_>) {
-        let (dy, &[a, b]) = (&*back.dy, back.inputs) else { return };
-        into(back.sinks, 0, |da| kernels::multiply(da, dy, b));
-        into(back.sinks, 1, |db| kernels::multiply(db, dy, a));
+        let (dy, &[a, b]) = (back.dy.as_ref(), back.inputs) else { return };
+        into(back.sinks, 0, |da| train::multiply(da, dy, b));
+        into(back.sinks, 1, |db| train::multiply(db, dy, a));
     }
 }
 
@@ -149,18 +166,22 @@ impl Layer for Gate {
         Keeps::INPUTS
     }
 
+    fn takes_bf16(&self) -> bool {
+        true
+    }
+
     fn forward(&mut self, there: There<'_>) {
-        kernels::gate_channels(there.out, there.inputs[0], there.inputs[1], self.pixels, self.channels);
+        train::gate(there.out, there.inputs[0], there.inputs[1], self.pixels, self.channels);
     }
 
     fn backward(&mut self, back: Back<'_>) {
         let &[x, gates] = back.inputs else { return };
         let Self { pixels, channels } = *self;
-        let (mut aside, mut gates_aside) = (Vec::new(), Vec::new());
+        let (mut aside, mut gates_aside) = (Buffer::new(), Buffer::new());
         let (by_map, by_gates) = back.sinks.split_at_mut(1);
-        let dx = sink_or(by_map, 0, &mut aside, x.len());
-        let dgates = sink_or(by_gates, 0, &mut gates_aside, gates.len());
-        gate_gradient(dx, dgates, x, gates, back.dy, pixels, channels);
+        let dx = sink_or(by_map, 0, &mut aside, x);
+        let dgates = sink_or(by_gates, 0, &mut gates_aside, gates);
+        gate_gradient(dx, dgates, x, gates, back.dy.as_ref(), pixels, channels);
     }
 }
 
@@ -192,19 +213,18 @@ impl Layer for Noise {
         true
     }
 
+    fn takes_bf16(&self) -> bool {
+        true
+    }
+
     fn forward(&mut self, there: There<'_>) {
         let mask = there.state.numbers_mut::<f32>(self.values * there.batch);
         (there.noise)(self.node, self.p, mask);
-        match self.each {
-            1 => kernels::multiply(there.out, there.inputs[0], mask),
-            each => kernels::gate_channels(there.out, there.inputs[0], mask, each, 1),
-        }
+        train::mask(there.out, there.inputs[0], mask, self.each);
     }
 
     fn backward(&mut self, back: Back<'_>) {
         let mask = back.state.numbers::<f32>(self.values * back.batch);
-        for (dy, &m) in back.dy.chunks_exact_mut(self.each.max(1)).zip(mask) {
-            dy.iter_mut().for_each(|dy| *dy *= m);
-        }
+        train::mask_in_place(back.dy, mask, self.each);
     }
 }

@@ -1,6 +1,8 @@
 //! What moves values: layouts, parts, and parts put together.
 
-use kernels::{nchw_to_nhwc, nhwc_to_nchw};
+use kernels::Number;
+use kernels::train::channels_last;
+use kernels::{Values, ValuesMut};
 
 use super::into;
 use crate::train::layer::{Back, Keeps, Layer, There};
@@ -21,11 +23,15 @@ impl Layer for Load {
         Keeps::NOTHING
     }
 
+    fn takes_bf16(&self) -> bool {
+        true
+    }
+
     fn forward(&mut self, there: There<'_>) {
         if self.channels == 1 {
-            there.out.copy_from_slice(there.image);
+            kernels::copy(there.out, there.image);
         } else {
-            nchw_to_nhwc(there.out, there.image, self.channels, self.pixels);
+            channels_last(there.out, there.image, self.channels, self.pixels);
         }
     }
 
@@ -48,13 +54,31 @@ impl Layer for Flatten {
         Keeps::NOTHING
     }
 
+    fn takes_bf16(&self) -> bool {
+        true
+    }
+
     fn forward(&mut self, there: There<'_>) {
-        nhwc_to_nchw(there.out, there.inputs[0], self.channels, self.pixels);
+        channels_last(there.out, there.inputs[0], self.pixels, self.channels);
     }
 
     fn backward(&mut self, back: Back<'_>) {
-        let dy = &*back.dy;
-        into(back.sinks, 0, |dx| nchw_to_nhwc(dx, dy, self.channels, self.pixels));
+        let dy = back.dy.as_ref();
+        into(back.sinks, 0, |dx| channels_last(dx, dy, self.channels, self.pixels));
+    }
+}
+
+/// Copies `width` values of each row of `row` values from `from[1]` on to those of `to[1]` on.
+fn columns(to: (ValuesMut<'_>, [usize; 2]), from: (Values<'_>, [usize; 2]), width: usize) {
+    fn each<T: Number>((to, [to_row, at]): (&mut [T], [usize; 2]), (from, [from_row, start]): (&[T], [usize; 2]), width: usize) {
+        for (to, from) in to.chunks_exact_mut(to_row.max(1)).zip(from.chunks_exact(from_row.max(1))) {
+            to[at..at + width].copy_from_slice(&from[start..start + width]);
+        }
+    }
+    match (to.0, from.0) {
+        (ValuesMut::F32(values), Values::F32(source)) => each((values, to.1), (source, from.1), width),
+        (ValuesMut::Bf16(values), Values::Bf16(source)) => each((values, to.1), (source, from.1), width),
+        (ValuesMut::F32(_), Values::Bf16(_)) | (ValuesMut::Bf16(_), Values::F32(_)) => {}
     }
 }
 
@@ -75,19 +99,19 @@ impl Layer for Rows {
         Keeps::NOTHING
     }
 
+    fn takes_bf16(&self) -> bool {
+        true
+    }
+
     fn forward(&mut self, there: There<'_>) {
-        for (out, row) in there.out.chunks_exact_mut(self.width).zip(there.inputs[0].chunks_exact(self.row)) {
-            out.copy_from_slice(&row[self.from..self.from + self.width]);
-        }
+        columns((there.out, [self.width, 0]), (there.inputs[0], [self.row, self.from]), self.width);
     }
 
     fn backward(&mut self, back: Back<'_>) {
-        let dy = &*back.dy;
-        into(back.sinks, 0, |dx| {
-            dx.fill(0.0);
-            for (row, dy) in dx.chunks_exact_mut(self.row).zip(dy.chunks_exact(self.width)) {
-                row[self.from..self.from + self.width].copy_from_slice(dy);
-            }
+        let dy = back.dy.as_ref();
+        into(back.sinks, 0, |mut dx| {
+            dx.clear();
+            columns((dx, [self.row, self.from]), (dy, [self.width, 0]), self.width);
         });
     }
 }
@@ -117,24 +141,22 @@ impl Layer for Concat {
         Keeps::NOTHING
     }
 
-    fn forward(&mut self, there: There<'_>) {
+    fn takes_bf16(&self) -> bool {
+        true
+    }
+
+    fn forward(&mut self, mut there: There<'_>) {
         let total: usize = self.widths.iter().sum();
-        for (input, (width, at)) in there.inputs.iter().zip(self.parts()) {
-            for (out, row) in there.out.chunks_exact_mut(total).zip(input.chunks_exact(width)) {
-                out[at..at + width].copy_from_slice(row);
-            }
+        for (&input, (width, at)) in there.inputs.iter().zip(self.parts()) {
+            columns((there.out.reborrow(), [total, at]), (input, [width, 0]), width);
         }
     }
 
     fn backward(&mut self, back: Back<'_>) {
         let total: usize = self.widths.iter().sum();
-        let dy = &*back.dy;
+        let dy = back.dy.as_ref();
         for (input, (width, at)) in self.parts().enumerate() {
-            into(back.sinks, input, |dx| {
-                for (dx, dy) in dx.chunks_exact_mut(width).zip(dy.chunks_exact(total)) {
-                    dx.copy_from_slice(&dy[at..at + width]);
-                }
-            });
+            into(back.sinks, input, |dx| columns((dx, [width, 0]), (dy, [total, at]), width));
         }
     }
 }

@@ -16,23 +16,23 @@ pub(super) use pool::{AveragePool, GlobalAverage, MaxPool};
 pub(super) use tokens::{Attention, Position, Prepend};
 pub(super) use transposed::Transposed;
 
+use kernels::{Buffer, Values, ValuesMut};
+
 use super::layer::Sink;
 
 /// Runs `write` on the sink of an input, if a gradient by it is wanted.
-fn into(sinks: &mut [Option<Sink<'_>>], input: usize, write: impl FnOnce(&mut [f32])) {
+fn into(sinks: &mut [Option<Sink<'_>>], input: usize, write: impl FnOnce(ValuesMut<'_>)) {
     if let Some(Some(sink)) = sinks.get_mut(input) {
-        write(sink.values);
+        write(sink.values.reborrow());
     }
 }
 
-/// Where the gradient by an input goes: to its sink, or aside where nobody wants it.
-fn sink_or<'a>(sinks: &'a mut [Option<Sink<'_>>], input: usize, aside: &'a mut Vec<f32>, len: usize) -> &'a mut [f32] {
-    match sinks.get_mut(input) {
-        Some(Some(sink)) => sink.values,
-        _ => {
-            aside.resize(len, 0.0);
-            aside
-        }
+/// Where the gradient by an input goes: to its sink, or aside where nobody wants it, of the kind and number of `like`.
+fn sink_or<'a>(sinks: &'a mut [Option<Sink<'_>>], input: usize, aside: &'a mut Buffer, like: Values<'_>) -> ValuesMut<'a> {
+    match (sinks.get_mut(input), like) {
+        (Some(Some(sink)), _) => sink.values.reborrow(),
+        (_, Values::F32(values)) => ValuesMut::F32(aside.resize_for(values.len())),
+        (_, Values::Bf16(values)) => ValuesMut::Bf16(aside.resize_for(values.len())),
     }
 }
 

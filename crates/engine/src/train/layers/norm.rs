@@ -1,7 +1,7 @@
 //! Norms.
 
-use kernels::Clamp;
-use kernels::train::{BatchNorm, layer_norm_gradient, moments};
+use kernels::train::{BatchNorm, layer_norm, layer_norm_gradient, moments};
+use kernels::{Buffer, Clamp, Values};
 
 use super::{sink_or, two};
 use crate::train::layer::{Back, Keeps, Layer, There};
@@ -28,7 +28,7 @@ impl Norm {
         Self { eps, by_batch, clamp, residual, mean: none(), variance: none(), inverse: none(), unwanted: [none(), none()], count: 0 }
     }
 
-    fn look(&mut self, x: &[f32], [running_mean, running_variance]: [&[f32]; 2]) {
+    fn look(&mut self, x: Values<'_>, [running_mean, running_variance]: [&[f32]; 2]) {
         let c = running_mean.len();
         self.mean.resize(c, 0.0);
         self.variance.resize(c, 0.0);
@@ -62,6 +62,10 @@ impl Layer for Norm {
         input == usize::from(self.residual)
     }
 
+    fn takes_bf16(&self) -> bool {
+        true
+    }
+
     fn forward(&mut self, there: There<'_>) {
         let &[gamma, beta, mean, variance] = there.parameters else { return };
         if !there.again {
@@ -77,8 +81,8 @@ impl Layer for Norm {
         let (dgamma, dbeta) = two(back.gradients, &mut unwanted, gamma.len());
         let (kernel, x) = (self.kernel(gamma, beta), back.inputs[0]);
         if self.residual {
-            let mut aside = Vec::new();
-            let dx = sink_or(back.sinks, 0, &mut aside, x.len());
+            let mut aside = Buffer::new();
+            let dx = sink_or(back.sinks, 0, &mut aside, x);
             kernel.backward_added(dx, back.dy, dgamma, dbeta, x, back.output);
         } else {
             kernel.backward_in_place(back.dy, dgamma, dbeta, x);
@@ -106,15 +110,19 @@ impl Layer for LayerNorm {
         Keeps::INPUTS
     }
 
+    fn takes_bf16(&self) -> bool {
+        true
+    }
+
     fn forward(&mut self, there: There<'_>) {
-        kernels::layer_norm(there.out, there.inputs[0], there.parameters[0], there.parameters[1], self.eps);
+        layer_norm(there.out, there.inputs[0], there.parameters[0], there.parameters[1], self.eps);
     }
 
     fn backward(&mut self, back: Back<'_>) {
         let (weight, x) = (back.parameters[0], back.inputs[0]);
-        let (mut unwanted, mut aside) = ([Vec::new(), Vec::new()], Vec::new());
+        let (mut unwanted, mut aside) = ([Vec::new(), Vec::new()], Buffer::new());
         let (dweight, dbias) = two(back.gradients, &mut unwanted, weight.len());
-        let dx = sink_or(back.sinks, 0, &mut aside, x.len());
-        layer_norm_gradient(dx, dweight, dbias, x, back.dy, weight, self.eps);
+        let dx = sink_or(back.sinks, 0, &mut aside, x);
+        layer_norm_gradient(dx, dweight, dbias, x, back.dy.as_ref(), weight, self.eps);
     }
 }

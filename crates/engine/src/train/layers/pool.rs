@@ -1,6 +1,6 @@
 //! Pooling.
 
-use kernels::train::{average_pool_gradient, global_average_gradient, max_pool_gradient};
+use kernels::train::{self, average_pool_gradient, global_average_gradient, max_pool_gradient};
 use kernels::{ConvShape, PoolShape};
 
 use super::into;
@@ -33,15 +33,19 @@ impl Layer for MaxPool {
         self.values()
     }
 
+    fn takes_bf16(&self) -> bool {
+        true
+    }
+
     fn forward(&mut self, there: There<'_>) {
         let shape = ConvShape { batch: there.batch, ..self.shape };
         let places = there.state.numbers_mut::<u32>(self.values() * there.batch);
-        kernels::max_pool_with_argmax(there.out, places, there.inputs[0], &shape);
+        train::max_pool(there.out, places, there.inputs[0], &shape);
     }
 
     fn backward(&mut self, back: Back<'_>) {
         let shape = ConvShape { batch: back.batch, ..self.shape };
-        let (dy, places) = (&*back.dy, back.state.numbers::<u32>(self.values() * back.batch));
+        let (dy, places) = (back.dy.as_ref(), back.state.numbers::<u32>(self.values() * back.batch));
         into(back.sinks, 0, |dx| max_pool_gradient(dx, dy, places, &shape));
     }
 }
@@ -64,14 +68,18 @@ impl Layer for AveragePool {
         Keeps::NOTHING
     }
 
+    fn takes_bf16(&self) -> bool {
+        true
+    }
+
     fn forward(&mut self, there: There<'_>) {
         let shape = ConvShape { batch: there.batch, ..self.shape };
-        kernels::average_pool(there.out, there.inputs[0], &shape, self.padding_end, self.count_padding);
+        train::average_pool(there.out, there.inputs[0], &shape, self.padding_end, self.count_padding);
     }
 
     fn backward(&mut self, back: Back<'_>) {
         let shape = ConvShape { batch: back.batch, ..self.shape };
-        let dy = &*back.dy;
+        let dy = back.dy.as_ref();
         into(back.sinks, 0, |dx| average_pool_gradient(dx, dy, &shape, self.padding_end, self.count_padding));
     }
 }
@@ -92,12 +100,16 @@ impl Layer for GlobalAverage {
         Keeps::NOTHING
     }
 
+    fn takes_bf16(&self) -> bool {
+        true
+    }
+
     fn forward(&mut self, there: There<'_>) {
-        kernels::global_average(there.out, there.inputs[0], self.pixels, self.channels);
+        train::global_average(there.out, there.inputs[0], self.pixels, self.channels);
     }
 
     fn backward(&mut self, back: Back<'_>) {
-        let dy = &*back.dy;
+        let dy = back.dy.as_ref();
         into(back.sinks, 0, |dx| global_average_gradient(dx, dy, self.pixels, self.channels));
     }
 }

@@ -1,6 +1,6 @@
 //! Tokens and attention.
 
-use kernels::train::{add_into, attention_gradient};
+use kernels::train::{add_into, attention, attention_gradient};
 
 use super::into;
 use crate::train::layer::{Back, Keeps, Layer, There};
@@ -25,21 +25,22 @@ impl Layer for Prepend {
 
     fn forward(&mut self, there: There<'_>) {
         let token = there.parameters[0];
-        for (out, image) in there.out.chunks_exact_mut(self.size + self.width).zip(there.inputs[0].chunks_exact(self.size)) {
+        let (out, tokens) = (there.out.f32(), there.inputs[0].f32());
+        for (out, image) in out.chunks_exact_mut(self.size + self.width).zip(tokens.chunks_exact(self.size)) {
             out[..self.width].copy_from_slice(token);
             out[self.width..].copy_from_slice(image);
         }
     }
 
     fn backward(&mut self, back: Back<'_>) {
-        let dy = &*back.dy;
+        let dy = &*back.dy.f32();
         let image = self.size + self.width;
         if let Some(dtoken) = back.gradients.first_mut().filter(|g| !g.is_empty()) {
             dtoken.fill(0.0);
-            dy.chunks_exact(image).for_each(|dy| add_into(dtoken, &dy[..self.width]));
+            dy.chunks_exact(image).for_each(|dy| add_into(&mut **dtoken, &dy[..self.width]));
         }
         into(back.sinks, 0, |dx| {
-            for (dx, dy) in dx.chunks_exact_mut(self.size).zip(dy.chunks_exact(image)) {
+            for (dx, dy) in dx.f32().chunks_exact_mut(self.size).zip(dy.chunks_exact(image)) {
                 dx.copy_from_slice(&dy[self.width..]);
             }
         });
@@ -67,7 +68,7 @@ impl Layer for Position {
     }
 
     fn forward(&mut self, there: There<'_>) {
-        for (out, image) in there.out.chunks_exact_mut(self.size).zip(there.inputs[0].chunks_exact(self.size)) {
+        for (out, image) in there.out.f32().chunks_exact_mut(self.size).zip(there.inputs[0].f32().chunks_exact(self.size)) {
             kernels::add(out, image, there.parameters[0]);
         }
     }
@@ -75,7 +76,7 @@ impl Layer for Position {
     fn backward(&mut self, back: Back<'_>) {
         if let Some(dtable) = back.gradients.first_mut().filter(|g| !g.is_empty()) {
             dtable.fill(0.0);
-            back.dy.chunks_exact(self.size).for_each(|dy| add_into(dtable, dy));
+            back.dy.f32().chunks_exact(self.size).for_each(|dy| add_into(&mut **dtable, dy));
         }
     }
 }
@@ -97,12 +98,16 @@ impl Layer for Attention {
         Keeps::INPUTS
     }
 
+    fn takes_bf16(&self) -> bool {
+        true
+    }
+
     fn forward(&mut self, there: There<'_>) {
-        kernels::attention(there.out, there.inputs[0], self.tokens, self.width, self.heads);
+        attention(there.out, there.inputs[0], self.tokens, self.width, self.heads);
     }
 
     fn backward(&mut self, back: Back<'_>) {
-        let (dy, qkv) = (&*back.dy, back.inputs[0]);
+        let (dy, qkv) = (back.dy.as_ref(), back.inputs[0]);
         into(back.sinks, 0, |dqkv| attention_gradient(dqkv, qkv, dy, self.tokens, self.width, self.heads));
     }
 }

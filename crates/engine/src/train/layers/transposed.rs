@@ -1,6 +1,6 @@
 //! Rare ops over a dimension that is not last here.
 
-use kernels::{Buffer, nchw_to_nhwc};
+use kernels::{Buffer, Values, ValuesMut, nchw_to_nhwc};
 
 use crate::train::layer::{Back, Keeps, Layer, Sink, There};
 
@@ -41,26 +41,36 @@ impl Layer for Transposed {
     }
 
     fn forward(&mut self, there: There<'_>) {
-        let input = turn(there.inputs[0], self.input);
-        let mut out = vec![0.0; there.out.len()];
-        self.inner.forward(There { inputs: &[&input], out: &mut out, state: &mut Buffer::new(), ..there });
-        back_to(there.out, &out, self.output);
+        let (input, to) = (turn(there.inputs[0].f32(), self.input), there.out.f32());
+        let mut out = vec![0.0; to.len()];
+        let inputs = [Values::F32(&input)];
+        self.inner.forward(There { inputs: &inputs, out: ValuesMut::F32(&mut out), state: &mut Buffer::new(), ..there });
+        back_to(to, &out, self.output);
     }
 
     fn backward(&mut self, back: Back<'_>) {
-        let inputs: Vec<Vec<f32>> = back.inputs.iter().map(|x| turn(x, self.input)).collect();
-        let inputs: Vec<&[f32]> = inputs.iter().map(Vec::as_slice).collect();
-        let (output, mut dy) = (turn(back.output, self.output), turn(back.dy, self.output));
+        let inputs: Vec<Vec<f32>> = back.inputs.iter().map(|x| turn(x.f32(), self.input)).collect();
+        let inputs: Vec<Values<'_>> = inputs.iter().map(Values::from).collect();
+        let (output, mut dy) = (turn(back.output.f32(), self.output), turn(back.dy.f32(), self.output));
         let sizes = back.sinks.first().and_then(|s| s.as_ref()).map_or(0, |s| s.values.len());
         let mut dx = vec![0.0; sizes];
         let passes = self.inner.passes(0);
-        let mut sinks = [(!passes && sizes > 0).then_some(Sink { values: &mut dx, add: false })];
+        let mut sinks = [(!passes && sizes > 0).then_some(Sink { values: ValuesMut::F32(&mut dx), add: false })];
         let mut gradients: Vec<&mut [f32]> = back.gradients.iter_mut().map(|g| &mut **g).collect();
         let Back { batch, state, parameters, .. } = back;
-        let (output, gradients) = (&output, &mut gradients);
-        self.inner.backward(Back { batch, inputs: &inputs, output, dy: &mut dy, state, parameters, sinks: &mut sinks, gradients });
+        let (output, gradients) = (Values::F32(&output), &mut gradients);
+        self.inner.backward(Back {
+            batch,
+            inputs: &inputs,
+            output,
+            dy: ValuesMut::F32(&mut dy),
+            state,
+            parameters,
+            sinks: &mut sinks,
+            gradients,
+        });
         if let Some(Some(sink)) = back.sinks.first_mut() {
-            back_to(sink.values, if passes { &dy } else { &dx }, self.input);
+            back_to(sink.values.reborrow().f32(), if passes { &dy } else { &dx }, self.input);
         }
     }
 

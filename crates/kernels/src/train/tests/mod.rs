@@ -3,6 +3,7 @@
 
 mod convolution;
 mod elementwise;
+mod halves;
 mod norm;
 
 /// Whether all values lie within `bound` of the largest wanted one.
