@@ -105,8 +105,8 @@ fn choose_kinds(steps: &mut [Step], nodes: usize, read: impl Iterator<Item = usi
     let shared: Vec<(usize, usize)> = steps
         .iter()
         .flat_map(|step| {
-            let passes = |&(input, _): &(usize, &usize)| step.wants[input] && step.layer.passes(input);
-            step.inputs.iter().enumerate().filter(passes).map(|(_, &node)| (node, step.node))
+            let passes = move |&(input, _): &(usize, &usize)| step.wants[input] && step.layer.passes(input);
+            step.inputs.iter().enumerate().filter(passes).map(move |(_, &node)| (node, step.node))
         })
         .collect();
     while let Some(&(a, b)) = shared.iter().find(|&&(a, b)| wide[a] != wide[b]) {
