@@ -141,7 +141,7 @@ impl Check {
             Check::Label => (
                 "label",
                 "Label errors",
-                "Confident learning (Northcutt et al. 2021) on out-of-fold probabilities of a probe; score 1 − the probability of the given label.",
+                "Confident learning (Northcutt et al. 2021) on out-of-fold probabilities; score: the probability that the label is wrong, unless another was set.",
             ),
             Check::Imbalance => ("imbalance", "Rare classes", "A class with less than a tenth of an even share (cleanlab)."),
             Check::EmptyClass => ("empty_class", "Empty classes", "A class without images."),

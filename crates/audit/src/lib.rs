@@ -28,7 +28,7 @@ pub mod self_test;
 pub mod spurious;
 
 pub use copies::{Regions, anonymised_copy, anonymised_name, stripped_copy};
-pub use duplicates::{DuplicateOptions, Duplicates, FeatureRows, duplicate_findings, find_duplicates};
+pub use duplicates::{DuplicateOptions, Duplicates, FeatureRows, duplicate_findings, find_duplicates, find_duplicates_until};
 pub use error::AuditError;
 pub use finding::{Check, Finding};
 pub use gate::{Gate, GateError};

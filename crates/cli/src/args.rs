@@ -512,6 +512,7 @@ fn positive(text: &str) -> Result<usize, String> {
   fieldmark audit photos/ --judge recipe.toml --folds 10 --repeats 3
   fieldmark audit photos/ --propose plan.csv
   fieldmark audit photos/ --apply plan.csv --compare
+  fieldmark audit photos/ --apply plan.csv --compare --recipe recipe.toml
 
 The report is a page on which findings are reviewed with the keyboard; it exports plan.csv. No image is ever changed or deleted.")]
 pub struct Audit {
@@ -562,6 +563,9 @@ pub struct Audit {
     /// Train a probe before and after the plan and give the gain with its interval
     #[arg(long, requires = "apply")]
     pub compare: bool,
+    /// What --compare trains instead of a probe
+    #[arg(long, value_name = "RECIPE", requires = "compare")]
+    pub recipe: Option<PathBuf>,
     /// Inject faults into a copy in memory and report what each check finds of them
     #[arg(long)]
     pub self_test: bool,

@@ -7,6 +7,7 @@ use audit::outliers::OutlierOptions;
 use audit::{DuplicateOptions, Thresholds, balance};
 use serde::de::DeserializeOwned;
 
+use crate::recipe::plain;
 use crate::{Folding, GrowthOptions, LearnError, Recipe};
 
 /// How an audit is done.
@@ -28,8 +29,9 @@ pub struct AuditOptions {
     pub duplicates: DuplicateOptions,
     /// Which rule calls a label wrong.
     pub rule: Rule,
-    /// Which score orders them.
-    pub score: LabelScore,
+    /// Which score orders them; `None`, the default: the probability that the label is wrong ([`audit::labels::estimate`]), which knows which classes
+    /// are taken for which.
+    pub score: Option<LabelScore>,
     /// How far out an outlier is.
     pub outliers: OutlierOptions,
     /// The share of an even share below which a class is rare.
@@ -49,7 +51,7 @@ impl Default for AuditOptions {
             thresholds: Thresholds::default(),
             duplicates: DuplicateOptions::default(),
             rule: Rule::default(),
-            score: LabelScore::default(),
+            score: None,
             outliers: OutlierOptions::default(),
             rarest: balance::RAREST,
             cache: None,
@@ -66,7 +68,10 @@ impl AuditOptions {
     /// options.set(&["dark=0.2".into(), "radius=6".into(), "rule=prune_by_class".into()])?;
     /// assert_eq!((options.thresholds.dark, options.duplicates.radius), (0.2, 6));
     /// assert_eq!(options.rule, audit::labels::Rule::PruneByClass);
-    /// assert!(options.set(&["drak=0.2".into()]).is_err());
+    /// let error = options.set(&["drak=0.2".into()]).unwrap_err().to_string();
+    /// assert!(error.starts_with("drak=0.2: there is no threshold \"drak\"; expected one of radius, cosine"), "{error}");
+    /// let error = options.set(&["dark=low".into()]).unwrap_err().to_string();
+    /// assert_eq!(error, "dark=low: invalid type: string \"low\", expected a number");
     /// # Ok::<(), learn::LearnError>(())
     /// ```
     ///
@@ -84,21 +89,33 @@ impl AuditOptions {
                 "cosine" => self.duplicates.cosine = read(value, setting)?,
                 "likeness" => self.duplicates.likeness = read(value, setting)?,
                 "rule" => self.rule = read(value, setting)?,
-                "score" => self.score = read(value, setting)?,
+                "score" if value.as_str() == Some("error_probability") => self.score = None,
+                "score" => self.score = Some(read(value, setting)?),
                 "outlier_iqr" => self.outliers.iqr_factor = read(value, setting)?,
                 "rarest" => self.rarest = read(value, setting)?,
-                name => {
+                name if of_pixels().contains_key(name) => {
                     pixels.insert(name.into(), value);
+                    self.thresholds = read(toml::Value::Table(pixels.clone()), setting)?;
+                }
+                name => {
+                    let known: Vec<String> =
+                        OTHERS.iter().map(ToString::to_string).chain(of_pixels().into_iter().map(|(k, _)| k)).collect();
+                    return Err(refuse(format!("there is no threshold {name:?}; expected one of {}", known.join(", "))));
                 }
             }
-        }
-        if !pixels.is_empty() {
-            self.thresholds = read(toml::Value::Table(pixels), "thresholds")?;
         }
         Ok(())
     }
 }
 
+/// Settings that are no threshold of the pixel checks.
+const OTHERS: [&str; 7] = ["radius", "cosine", "likeness", "rule", "score", "outlier_iqr", "rarest"];
+
+/// The thresholds of the pixel checks by name.
+fn of_pixels() -> toml::Table {
+    toml::Table::try_from(Thresholds::default()).unwrap_or_default()
+}
+
 fn read<T: DeserializeOwned>(value: toml::Value, setting: &str) -> Result<T, LearnError> {
-    value.try_into().map_err(|error: toml::de::Error| LearnError::Setting { setting: setting.into(), problem: error.message().into() })
+    value.try_into().map_err(|error: toml::de::Error| LearnError::Setting { setting: setting.into(), problem: plain(error.message()) })
 }

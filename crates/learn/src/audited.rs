@@ -50,21 +50,28 @@ const MOST_FOR_PAIRS: usize = 60_000;
 /// Audits a data set. What cannot be checked (no published weights in the cache, classes too rare for folds) is noted, not an error.
 ///
 /// # Errors
-/// A cache that cannot be used, a network that cannot be loaded, or [`LearnError::Interrupted`].
+/// A model or a recipe for judges that was given and does not work, a cache that cannot be used, a network that cannot be loaded, or [`LearnError::Interrupted`].
 pub fn audit(dataset: &Arc<Dataset>, options: &AuditOptions, progress: &dyn Progress, stop: &AtomicBool) -> Result<Audited, LearnError> {
+    let backbone = match backbone(options) {
+        // What was asked for by name must work, and is refused before anything is read.
+        Err(reason) if options.recipe.model.is_some() => return Err(reason),
+        other => other,
+    };
     let mut audited = Audited { pixels: audit_pixels(dataset, options, progress, stop)?, ..Audited::default() };
     audited.findings = audit::pixel_findings(dataset, &audited.pixels, &options.thresholds);
     audited.findings.extend(balance_findings(dataset, options.rarest));
-    match backbone(options) {
+    let readable: Vec<usize> = (0..dataset.len()).filter(|&i| audited.pixels.get(i).is_some()).collect();
+    match backbone {
+        // Nobody would read them: of a large set, computing them is most of an audit.
+        _ if !features_wanted(options, readable.len()) => audited.notes.push(not_near(readable.len())),
         Ok(backbone) => {
             progress.event(&Event::Stage("features".into()));
-            let readable: Vec<usize> = (0..dataset.len()).filter(|&i| audited.pixels.get(i).is_some()).collect();
             audited.features = features::extract(dataset, &readable, &backbone, options.cache.as_deref(), progress, stop)?;
         }
         Err(reason) => audited.notes.push(format!("{} were not checked: {reason}", without_features(options))),
     }
     progress.event(&Event::Stage("checks".into()));
-    duplicates(dataset, options, &mut audited)?;
+    duplicates(dataset, options, &mut audited, stop)?;
     spurious_properties(dataset, options, &mut audited)?;
     label_checks(dataset, options, &mut audited, progress, stop)?;
     if !audited.features.indices.is_empty() {
@@ -76,6 +83,18 @@ pub fn audit(dataset: &Arc<Dataset>, options: &AuditOptions, progress: &dyn Prog
     }
     audited.notes.push("faces were not looked for: this program has no detector".into());
     Ok(audited)
+}
+
+/// Whether anything reads the features of `n` images: not where networks judge labels, neither curve nor map is asked for, and the set is too
+/// large for the checks on neighbours.
+fn features_wanted(options: &AuditOptions, n: usize) -> bool {
+    let near = (NEIGHBOURS + 1..=MOST_FOR_PAIRS).contains(&n);
+    options.judge.is_none() || options.growth.is_some() || options.mapped > 0 || options.duplicates.cosine > 0.0 || near
+}
+
+/// What is said where neighbours are not looked at.
+fn not_near(n: usize) -> String {
+    format!("outliers, order and clusters were not checked: {n} images, expected {} to {MOST_FOR_PAIRS}", NEIGHBOURS + 1)
 }
 
 /// What is not checked without features.
@@ -139,11 +158,11 @@ fn balance_findings(dataset: &Dataset, rarest: f64) -> Vec<Finding> {
     balance::balance(&labels, classes, rarest).findings(rarest, dataset.classes.names())
 }
 
-fn duplicates(dataset: &Dataset, options: &AuditOptions, audited: &mut Audited) -> Result<(), LearnError> {
+fn duplicates(dataset: &Dataset, options: &AuditOptions, audited: &mut Audited, stop: &AtomicBool) -> Result<(), LearnError> {
     let rows = &audited.features;
     let features = FeatureRows { samples: &rows.indices, data: &rows.data, columns: rows.columns };
     let features = (!rows.indices.is_empty()).then_some(features);
-    let found = audit::find_duplicates(&audited.pixels, features, &options.duplicates)?;
+    let found = audit::find_duplicates_until(&audited.pixels, features, &options.duplicates, stop)?.ok_or(LearnError::Interrupted)?;
     audited.findings.extend(audit::duplicate_findings(dataset, &found));
     Ok(())
 }
@@ -196,10 +215,15 @@ fn label_checks(
     let table = Labelled::new(&labels, &judged.probabilities, dataset.classes.len())?;
     let joint = ConfidentJoint::of(&table);
     let wrong = labels::prune(&table, &joint, options.rule, &PruneOptions::default())?;
-    let found = labels::findings(&table, &wrong, options.score, dataset.classes.names());
+    let errors = labels::estimate(&table, &joint, &ErrorsOptions { seed: options.recipe.seed, ..ErrorsOptions::default() })?;
+    let mut found = labels::findings(&table, &wrong, options.score.unwrap_or_default(), dataset.classes.names());
+    if options.score.is_none() {
+        found
+            .iter_mut()
+            .for_each(|finding| finding.score = finding.sample.map_or(0.0, |position| errors.probability[position].clamp(0.0, 1.0)));
+    }
     audited.findings.extend(found.into_iter().map(|finding| at_sample(finding, &judged.samples)));
-    audited.label_errors =
-        Some(labels::estimate(&table, &joint, &ErrorsOptions { seed: options.recipe.seed, ..ErrorsOptions::default() })?);
+    audited.label_errors = Some(errors);
     audited.confused = labels::confused_pairs(&joint);
     let right = table.rows().filter(|(label, row)| (0..row.len()).all(|k| row[k] <= row[*label])).count();
     audited.accuracy = Some(right as f64 / labels.len().max(1) as f64);
@@ -293,10 +317,7 @@ fn at_sample(finding: Finding, samples: &[usize]) -> Finding {
 fn feature_checks(dataset: &Dataset, options: &AuditOptions, audited: &mut Audited) -> Result<(), LearnError> {
     let rows = &audited.features;
     if rows.indices.len() > MOST_FOR_PAIRS || rows.indices.len() <= NEIGHBOURS {
-        audited.notes.push(format!(
-            "outliers, order and clusters were not checked: {} images, expected {NEIGHBOURS} to {MOST_FOR_PAIRS}",
-            rows.indices.len()
-        ));
+        audited.notes.push(not_near(rows.indices.len()));
         return Ok(());
     }
     let neighbours = Neighbours::exact(&rows.data, rows.columns, NEIGHBOURS)?;

@@ -92,7 +92,7 @@ pub(crate) fn guard(
     }
     leaks.compared = (0..table.rows.len()).filter(|&i| table.get(i).is_some()).count();
     let settings = DuplicateOptions { symmetries: part.len() <= MOST_TURNED, likeness: LIKENESS, ..DuplicateOptions::default() };
-    let found = audit::find_duplicates(&table, None, &settings)?;
+    let found = audit::find_duplicates_until(&table, None, &settings, stop)?.ok_or(LearnError::Interrupted)?;
     leaks.across = across(&part, &found);
     if !leaks.across.is_empty() {
         if leaks.policy == LeakPolicy::Stop {

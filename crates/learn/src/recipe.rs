@@ -274,7 +274,7 @@ fn in_text(text: &str, error: &toml::de::Error) -> LearnError {
 }
 
 /// A message of the TOML reader without the names of Rust's types.
-fn plain(message: &str) -> String {
+pub(crate) fn plain(message: &str) -> String {
     let words =
         [("usize", "a whole number"), ("u64", "a whole number"), ("f64", "a number"), ("f32", "a number"), ("a sequence", "a list")];
     words.iter().fold(message.to_string(), |text, (rust, plain)| text.replace(&format!("expected {rust}"), &format!("expected {plain}")))

@@ -11,6 +11,7 @@ mod hamming;
 mod likeness;
 
 use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
@@ -113,6 +114,19 @@ pub struct Duplicates {
 /// # Errors
 /// Features whose sizes disagree or whose samples do not ascend.
 pub fn find_duplicates(table: &PixelTable, features: Option<FeatureRows>, options: &DuplicateOptions) -> Result<Duplicates, InputError> {
+    find_duplicates_until(table, features, options, &AtomicBool::new(false)).map(Option::unwrap_or_default)
+}
+
+/// [`find_duplicates`]; `None` once `stop` was raised.
+///
+/// # Errors
+/// As [`find_duplicates`].
+pub fn find_duplicates_until(
+    table: &PixelTable,
+    features: Option<FeatureRows>,
+    options: &DuplicateOptions,
+    stop: &AtomicBool,
+) -> Result<Option<Duplicates>, InputError> {
     if let Some(features) = &features {
         features.check()?;
     }
@@ -123,12 +137,14 @@ pub fn find_duplicates(table: &PixelTable, features: Option<FeatureRows>, option
     let thumbnails: Vec<&Thumbnail> = seen.iter().map(|(_, m)| &m.look.thumbnail).collect();
     let likeness = Likeness::of(&thumbnails);
     let search = Search { seen: &seen, likeness, index, features, options };
-    let found: Vec<(Vec<Pair>, usize)> = (0..seen.len()).into_par_iter().map(|i| search.of(i)).collect();
+    let one = |i| (!stop.load(Ordering::Relaxed)).then(|| search.of(i));
+    let found: Option<Vec<(Vec<Pair>, usize)>> = (0..seen.len()).into_par_iter().map(one).collect();
+    let Some(found) = found else { return Ok(None) };
     let candidates = found.iter().map(|(_, n)| n).sum();
     let mut pairs: Vec<Pair> = found.into_iter().flat_map(|(pairs, _)| pairs).collect();
     pairs.sort_by_key(|p| (p.first, p.second));
     let groups = joint_groups(table.rows.len(), &exact, &pairs);
-    Ok(Duplicates { exact, pairs, groups, candidates, limit: likeness.limit() })
+    Ok(Some(Duplicates { exact, pairs, groups, candidates, limit: likeness.limit() }))
 }
 
 /// The first sample of each content, and the samples of each content that occurs more than once.
@@ -255,6 +271,7 @@ mod tests {
         assert_eq!(found.groups, [[3, 40], [5, 41], [7, 42], [9, 43], [11, 44]]);
         let without = DuplicateOptions { symmetries: false, ..DuplicateOptions::default() };
         assert_eq!(find_duplicates(&table(&images), None, &without).unwrap().pairs.len(), 3);
+        assert_eq!(find_duplicates_until(&table(&images), None, &without, &AtomicBool::new(true)).unwrap(), None);
     }
 
     #[test]

@@ -90,8 +90,13 @@ impl Look {
 
 /// imagededup's 64-bit pHash of a picture, alone.
 pub fn phash(image: &Image) -> u64 {
-    let shape = [image.height(), image.width(), image.channels()];
-    hash(&transform(&reduced(&pillow::bytes(image), shape)), Symmetry::SAME)
+    let bytes = pillow::bytes(image);
+    let [height, width, channels] = [image.height(), image.width(), image.channels()];
+    let small = match pillow::neutral(&bytes, channels) {
+        Some(plane) => reduced(&plane, [height, width, 1]),
+        None => reduced(&bytes, [height, width, channels]),
+    };
+    hash(&transform(&small), Symmetry::SAME)
 }
 
 /// 32×32 by Lanczos, then grey.

@@ -111,25 +111,37 @@ pub fn measure(
 
 /// Measures one decoded picture; `file` are the bytes it was decoded from, for what they say beside it.
 pub fn measure_image(image: &Image, file: Option<&[u8]>) -> Measured {
-    let shape = [image.height(), image.width(), image.channels()];
-    let [height, width, channels] = shape;
     let bytes = pillow::bytes(image);
-    let counts = quality::histograms(&bytes, channels);
-    let quality = Quality::measure(&bytes, shape, &counts);
-    let look = Look::measure(&bytes, shape);
+    // A grey picture in a colour file is measured once, not three times; every measure is the same to the last bit.
+    match pillow::neutral(&bytes, image.channels()) {
+        Some(plane) => measure_planes(image, &plane, 1, file),
+        None => measure_planes(image, &bytes, image.channels(), file),
+    }
+}
+
+/// `bytes` are `[height, width, planes]`: those of `image`, or one plane where all of its channels are equal.
+fn measure_planes(image: &Image, bytes: &[u8], planes: usize, file: Option<&[u8]>) -> Measured {
+    let [height, width] = [image.height(), image.width()];
+    let shape = [height, width, planes];
+    let mut counts = quality::histograms(bytes, planes);
+    counts.resize(image.channels(), counts[0]);
+    let quality = Quality::measure(bytes, shape, &counts);
+    let look = Look::measure(bytes, shape);
     let luma;
-    let gray: &[u8] = match channels {
-        1 => &bytes,
+    let gray: &[u8] = match planes {
+        1 => bytes,
         _ => {
-            luma = pillow::luma(bytes.to_vec(), channels);
+            luma = pillow::luma(bytes.to_vec(), planes);
             &luma
         }
     };
-    let tones = quality::histograms(gray, 1);
-    let [brightness, contrast] = properties::moments(&tones[0]);
+    let [brightness, contrast] = match planes {
+        1 => properties::moments(&counts[0]),
+        _ => properties::moments(&quality::histograms(gray, 1)[0]),
+    };
     let [red, green, blue] = properties::colors(&counts);
     let [border, border_contrast] = properties::border(gray, height, width);
-    let colorfulness = properties::colorfulness(&bytes, channels);
+    let colorfulness = properties::colorfulness(bytes, planes);
     let (camera, private) = file.map(metadata::read).unwrap_or_default();
     let properties = Properties {
         brightness,
@@ -207,4 +219,25 @@ fn through_cache(
         cache.put(&sample.id, stamp, measured)?;
     }
     Ok(row)
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    #[test]
+    fn a_grey_picture_in_a_colour_file_measures_the_same_by_one_plane_and_by_three() {
+        for (height, width) in [(1, 1), (3, 31), (70, 97), (64, 64), (130, 20)] {
+            let gray: Vec<u8> = (0..height * width).map(|i| ((i * i / 7 + 13 * i) % 251) as u8).collect();
+            let mut rgb: Vec<u8> = gray.iter().flat_map(|&v| [v; 3]).collect();
+            assert_eq!(pillow::neutral(&rgb, 3).as_deref(), Some(&gray[..]));
+            let image = Image::from_rgb8(width, height, rgb.clone()).unwrap();
+            assert_eq!(measure_image(&image, None), measure_planes(&image, &rgb, 3, None), "{height} x {width}");
+            assert_eq!(hash::phash(&image), hash::phash(&Image::from_gray8(width, height, gray).unwrap()));
+            let last = rgb.len() - 1;
+            rgb[last] ^= 1;
+            assert_eq!(pillow::neutral(&rgb, 3), None);
+        }
+    }
 }

@@ -217,6 +217,45 @@ pub(crate) fn luma(bytes: Vec<u8>, channels: usize) -> Vec<u8> {
     }
 }
 
+/// One plane of a picture of three channels that are equal in every pixel; `None` for all others. Its luma is that plane, exactly.
+pub(crate) fn neutral(bytes: &[u8], channels: usize) -> Option<Vec<u8>> {
+    if channels != 3 {
+        return None;
+    }
+    let mut plane = vec![0; bytes.len() / 3];
+    let mut equal = true;
+    vectorized(Neutral { bytes, plane: &mut plane, equal: &mut equal });
+    equal.then_some(plane)
+}
+
+/// Pixels that are compared at once.
+const PIXELS: usize = 64;
+
+struct Neutral<'a> {
+    bytes: &'a [u8],
+    plane: &'a mut [u8],
+    equal: &'a mut bool,
+}
+
+impl Loops for Neutral<'_> {
+    #[inline(always)]
+    fn run(self) {
+        let Self { bytes, plane, equal } = self;
+        // Ends at the first block with colour in it.
+        for (pixels, to) in bytes.chunks(3 * PIXELS).zip(plane.chunks_mut(PIXELS)) {
+            let mut difference = 0;
+            for (p, slot) in pixels.chunks_exact(3).zip(to) {
+                difference |= (p[0] ^ p[1]) | (p[0] ^ p[2]);
+                *slot = p[0];
+            }
+            if difference != 0 {
+                *equal = false;
+                return;
+            }
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -57,14 +57,14 @@ pub(crate) fn histograms(bytes: &[u8], channels: usize) -> Histograms {
 }
 
 impl Quality {
-    /// `bytes` are `[height, width, channels]`; `counts` their histograms.
-    pub(crate) fn measure(bytes: &[u8], [height, width, channels]: [usize; 3], counts: &Histograms) -> Quality {
-        let [brightness_5, brightness_99] = match channels {
+    /// `bytes` are `[height, width, planes]`, one plane also where the picture's channels are all equal; `counts` are the histograms of its channels.
+    pub(crate) fn measure(bytes: &[u8], [height, width, planes]: [usize; 3], counts: &Histograms) -> Quality {
+        let [brightness_5, brightness_99] = match planes {
             1 => gray_percentiles(&counts[0], height * width),
             _ => color_percentiles(bytes),
         };
-        let (edges, histogram) = blur(bytes, [height, width, channels]);
-        Quality { brightness_5, brightness_99, entropy: entropy(counts), edges, histogram, width, height, gray: channels == 1 }
+        let (edges, histogram) = blur(bytes, [height, width, planes]);
+        Quality { brightness_5, brightness_99, entropy: entropy(counts), edges, histogram, width, height, gray: counts.len() == 1 }
     }
 }
 

@@ -26,8 +26,9 @@ pub fn run(args: &args::Audit) -> Result<()> {
         return self_test(args, &dataset, &options);
     }
     if let Some(file) = &args.apply {
+        let plan = Plan::read(file)?;
         let pixels = audited(args.json, |talk| learn::audit_pixels(&dataset, &options, talk, &STOP))?;
-        return apply(args, &dataset, &pixels, &options, file);
+        return apply(args, &dataset, &pixels, &options, &plan);
     }
     let mut audited = audited(args.json, |talk| learn::audit(&dataset, &options, talk, &STOP))?;
     if let Some(file) = &args.plan {
@@ -73,7 +74,7 @@ fn audited<T>(quiet: bool, work: impl FnOnce(&Talk) -> Result<T, LearnError>) ->
 fn options(args: &args::Audit) -> Result<AuditOptions> {
     let mut recipe = Recipe { seed: args.seed, model: open::backbone_name(args.model.as_deref()), ..Recipe::default() };
     recipe.fit.seed = args.seed;
-    let judge = args.judge.as_ref().map(|file| read_recipe(file, args.seed)).transpose()?;
+    let judge = args.judge.as_ref().map(|file| read_recipe("--judge", file, args.seed)).transpose()?;
     let growth = GrowthOptions { target: args.target, seed: args.seed, ..GrowthOptions::default() };
     let mut options = AuditOptions {
         recipe,
@@ -88,9 +89,9 @@ fn options(args: &args::Audit) -> Result<AuditOptions> {
     Ok(options)
 }
 
-fn read_recipe(file: &Path, seed: u64) -> Result<Recipe> {
+fn read_recipe(flag: &str, file: &Path, seed: u64) -> Result<Recipe> {
     let text = std::fs::read_to_string(file).with_context(|| format!("cannot read {}", file.display()))?;
-    Ok(Recipe { seed, ..Recipe::parse(&text).with_context(|| format!("--judge {}", file.display()))? })
+    Ok(Recipe { seed, ..Recipe::parse(&text).with_context(|| format!("{flag} {}", file.display()))? })
 }
 
 /// A finding as programs read it.
@@ -164,8 +165,9 @@ fn print_summary(args: &args::Audit, dataset: &Dataset, audited: &Audited, out: 
 }
 
 /// Writes the manifest that a plan makes, and says what the change is worth where asked to.
-fn apply(args: &args::Audit, dataset: &Arc<Dataset>, pixels: &PixelTable, options: &AuditOptions, plan: &Path) -> Result<()> {
-    let applied = Plan::read(plan)?.apply(dataset, pixels)?;
+fn apply(args: &args::Audit, dataset: &Arc<Dataset>, pixels: &PixelTable, options: &AuditOptions, plan: &Plan) -> Result<()> {
+    let compared = args.recipe.as_ref().map(|file| read_recipe("--recipe", file, args.seed)).transpose()?;
+    let applied = plan.apply(dataset, pixels)?;
     let manifest = args.manifest.clone().unwrap_or_else(|| dataset.root.join("reviewed.csv"));
     let folder = |path: &Path| path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new(".")).canonicalize().ok();
     if folder(&manifest) != dataset.root.canonicalize().ok() {
@@ -183,21 +185,18 @@ fn apply(args: &args::Audit, dataset: &Arc<Dataset>, pixels: &PixelTable, option
     }
     if args.compare {
         let cleaned = Arc::new(Dataset::open_with(&manifest.display().to_string(), &OpenOptions::default())?);
-        let gain = audited_gain(args, dataset, &cleaned, options)?;
+        let recipe = compared.as_ref().unwrap_or(&options.recipe);
+        let gain = audited(args.json, |talk| learn::gain(dataset, &cleaned, recipe, options.cache.as_deref(), talk, &STOP))?;
         if !args.json {
             let [low, high] = gain.ci95;
             output::line(&format!(
-                "probe on {} test images, judged by the reviewed labels: accuracy {:.4} before, {:.4} after; gain {:+.4} (95 %: {low:+.4} to {high:+.4})",
-                gain.n, gain.before, gain.after, gain.gain
+                "{} on {} test images, judged by the reviewed labels: accuracy {:.4} before, {:.4} after; gain {:+.4} (95 %: {low:+.4} to {high:+.4})",
+                gain.trained, gain.n, gain.before, gain.after, gain.gain
             ))?;
         }
         value["comparison"] = serde_json::to_value(&gain)?;
     }
     if args.json { output::json(&value) } else { Ok(()) }
-}
-
-fn audited_gain(args: &args::Audit, dataset: &Arc<Dataset>, cleaned: &Arc<Dataset>, options: &AuditOptions) -> Result<learn::Gain> {
-    audited(args.json, |talk| learn::gain(dataset, cleaned, options, talk, &STOP))
 }
 
 /// Injects faults into a copy of the data set in memory and says how many each check finds.

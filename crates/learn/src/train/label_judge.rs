@@ -14,6 +14,7 @@ use crate::leaks::Leaks;
 use crate::out_of_fold::{Folding, OutOfFold};
 use crate::plan::label;
 use crate::progress::Progress;
+use crate::screen::Screened;
 use crate::{LearnError, Method, Plan, Recipe};
 
 /// Trains a network on all folds but one, by a recipe, for each fold and repeat, and predicts that fold. Finished folds are kept in `cache` by
@@ -57,24 +58,10 @@ pub(crate) fn networks_out_of_fold(
             let predicted = if kept.exists() {
                 Predictions::read_csv(&kept)?
             } else {
-                let seen = match looks.take() {
-                    Some(seen) => seen,
-                    None => screened(&context)?,
-                };
                 let mut plan = Plan { train: of(&rest), test: of(&held), ..Plan::default() };
                 plan.reserve_validation(dataset, &context.recipe);
                 let name = format!("judge of labels, repeat {} of {}, fold {} of {}", repeat + 1, folding.repeats, fold + 1, folding.folds);
-                let start = starting_point(&context, &plan, &seen)?;
-                looks = Some(seen);
-                std::fs::create_dir_all(&place).map_err(|source| LearnError::File { action: "create", path: place.clone(), source })?;
-                let fitted = fit_part(&context, &place, &start, &plan, &name)?;
-                let graph = start.with_classes(classes, seed)?.graph;
-                let (indices, rows, _) = judge(&context, &graph, &fitted, &start, &plan.test)?;
-                let predicted = table(dataset, &indices, rows);
-                predicted.write_csv(&kept)?;
-                // Weights are large, and nobody asks for them again.
-                let _ = std::fs::remove_file(place.join("checkpoint.safetensors"));
-                predicted
+                trained(&context, &mut looks, &plan, &place, &name)?
             };
             place_rows(dataset, &of(&held), &held, &predicted, &mut probabilities)?;
         }
@@ -85,6 +72,51 @@ pub(crate) fn networks_out_of_fold(
     }
     judged.divide(folding.repeats);
     Ok(judged)
+}
+
+/// Trains a network by a recipe on some samples and gives its probabilities of others. Kept in `cache` like the folds above.
+///
+/// # Errors
+/// As [`networks_out_of_fold`].
+pub(crate) fn network_predictions(
+    dataset: &Arc<Dataset>,
+    mut plan: Plan,
+    recipe: &Recipe,
+    cache: Option<&Path>,
+    progress: &dyn Progress,
+    stop: &AtomicBool,
+) -> Result<Predictions, LearnError> {
+    recipe.check()?;
+    let options = TrainOptions { cache: cache.map(Path::to_path_buf), ..TrainOptions::default() };
+    let mut context =
+        Context { dataset, recipe: recipe.clone(), options: &options, progress, stop, clock: Clock::default(), leaks: Leaks::default() };
+    context.recipe.fit.seed = recipe.seed;
+    let work = work_folder(dataset, &plan.test, recipe, Folding { folds: 0, repeats: 1, seed: recipe.seed }, cache)?;
+    let kept = work.join("predictions.csv");
+    if kept.exists() {
+        return Ok(Predictions::read_csv(&kept)?);
+    }
+    plan.reserve_validation(dataset, &context.recipe);
+    trained(&context, &mut None, &plan, &work, "training")
+}
+
+/// Trains one network on a plan, predicts its test samples, and keeps that in `place`. `looks` is what a first look at all images found.
+fn trained(context: &Context<'_>, looks: &mut Option<Screened>, plan: &Plan, place: &Path, name: &str) -> Result<Predictions, LearnError> {
+    let seen = match looks.take() {
+        Some(seen) => seen,
+        None => screened(context)?,
+    };
+    let start = starting_point(context, plan, &seen)?;
+    *looks = Some(seen);
+    std::fs::create_dir_all(place).map_err(|source| LearnError::File { action: "create", path: place.to_path_buf(), source })?;
+    let fitted = fit_part(context, place, &start, plan, name)?;
+    let graph = start.with_classes(context.dataset.classes.len(), context.recipe.seed)?.graph;
+    let (indices, rows, _) = judge(context, &graph, &fitted, &start, &plan.test)?;
+    let predicted = table(context.dataset, &indices, rows);
+    predicted.write_csv(&place.join("predictions.csv"))?;
+    // Weights are large, and nobody asks for them again.
+    let _ = std::fs::remove_file(place.join("checkpoint.safetensors"));
+    Ok(predicted)
 }
 
 /// Where the finished folds of this data, recipe and folding lie.
