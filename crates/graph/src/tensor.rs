@@ -1,14 +1,14 @@
-//! Dense `f32` tensors and weights by name.
+//! Dense tensors and weights by name.
 
 use std::collections::BTreeMap;
 
-/// A dense, row-major tensor of `f32`.
+/// A dense, row-major tensor: of `f32`, but for the reference interpreter's `f64`.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Tensor {
+pub struct Tensor<T = f32> {
     /// Sizes, outermost first; `[N, C, H, W]` for images. Empty for a scalar.
     pub shape: Vec<usize>,
     /// `shape.iter().product()` values, the last dimension fastest.
-    pub data: Vec<f32>,
+    pub data: Vec<T>,
 }
 
 impl Tensor {
@@ -24,7 +24,12 @@ impl Tensor {
         let data = vec![0.0; shape.iter().product()];
         Self { shape, data }
     }
+
+    /// The same values with more digits.
+    pub fn to_f64(&self) -> Tensor<f64> {
+        Tensor { shape: self.shape.clone(), data: self.data.iter().map(|&v| f64::from(v)).collect() }
+    }
 }
 
 /// Weights by name, in the order of their names.
-pub type Weights = BTreeMap<String, Tensor>;
+pub type Weights<T = f32> = BTreeMap<String, Tensor<T>>;

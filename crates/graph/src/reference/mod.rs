@@ -1,6 +1,7 @@
 //! The slow, obvious interpreter: the oracle of every test.
 
 mod dense;
+mod number;
 mod spatial;
 #[cfg(test)]
 mod tests;
@@ -9,6 +10,7 @@ use crate::interpreter::{Interpreter, RunError};
 use crate::ir::{Graph, Node, NodeId};
 use crate::op::Op;
 use crate::tensor::{Tensor, Weights};
+use number::Number;
 
 /// Runs `graph` on `input` `[N, C, H, W]` in inference mode and returns the activations of `taps`, each with the batch dimension in
 /// front; no taps means the logits `[N, num_classes]`. Values are `f32`; sums are taken in `f64`.
@@ -29,16 +31,50 @@ use crate::tensor::{Tensor, Weights};
 /// # Errors
 /// An input of the wrong shape, a tap out of range, a weight that is missing or wrongly shaped, a graph that [`Graph::check`] refuses.
 pub fn run(graph: &Graph, weights: &Weights, input: &Tensor, taps: &[NodeId]) -> Result<Vec<Tensor>, RunError> {
+    walk(graph, weights, input, Mode::Inference, taps)
+}
+
+/// How ops compute that training knows.
+#[derive(Clone, Copy)]
+pub enum Mode<'a> {
+    /// Batch norms by their running statistics, nothing dropped.
+    Inference,
+    /// Batch norms by the mean and the biased variance of the batch. Dropout and stochastic depth multiply by a mask of factors that is
+    /// filled by `(node, p, mask)`: one for each value, and one for each image.
+    Training(&'a dyn Fn(usize, f32, &mut [f64])),
+}
+
+/// [`run`] with every value in `f64`, in a mode: what differences of a loss are taken of, to judge gradients.
+///
+/// # Errors
+/// As [`run`].
+pub fn run_f64(
+    graph: &Graph,
+    weights: &Weights<f64>,
+    input: &Tensor<f64>,
+    mode: Mode<'_>,
+    taps: &[NodeId],
+) -> Result<Vec<Tensor<f64>>, RunError> {
+    walk(graph, weights, input, mode, taps)
+}
+
+fn walk<T: Number>(
+    graph: &Graph,
+    weights: &Weights<T>,
+    input: &Tensor<T>,
+    mode: Mode<'_>,
+    taps: &[NodeId],
+) -> Result<Vec<Tensor<T>>, RunError> {
     graph.check().map_err(|e| RunError::Interpreter(e.to_string()))?;
     graph.check_run(input, taps)?;
     let wanted = if taps.is_empty() { std::slice::from_ref(&graph.output) } else { taps };
     let last = wanted.iter().map(|id| id.0).max().unwrap_or(0);
-    let mut activations: Vec<Tensor> = Vec::with_capacity(last + 1);
-    for node in &graph.nodes[..=last] {
-        let inputs: Vec<&Tensor> = node.inputs.iter().map(|id| &activations[id.0]).collect();
+    let mut activations: Vec<Tensor<T>> = Vec::with_capacity(last + 1);
+    for (index, node) in graph.nodes[..=last].iter().enumerate() {
+        let inputs: Vec<&Tensor<T>> = node.inputs.iter().map(|id| &activations[id.0]).collect();
         let output = match node.op {
             Op::Input { .. } => input.clone(),
-            _ => evaluate(&node.op, &inputs, &parameters(node, weights)?),
+            _ => evaluate(&node.op, &inputs, &parameters(node, weights)?, mode, index),
         };
         activations.push(output);
     }
@@ -65,7 +101,7 @@ impl Graph {
     ///
     /// # Errors
     /// What does not fit.
-    pub fn check_run(&self, input: &Tensor, outputs: &[NodeId]) -> Result<(), RunError> {
+    pub fn check_run<T>(&self, input: &Tensor<T>, outputs: &[NodeId]) -> Result<(), RunError> {
         let fits = input.shape.len() == self.input_shape().len() + 1
             && input.shape[1..] == *self.input_shape()
             && input.shape.iter().try_fold(1usize, |n, &d| n.checked_mul(d)) == Some(input.data.len());
@@ -79,7 +115,7 @@ impl Graph {
     }
 }
 
-fn parameters<'w>(node: &Node, weights: &'w Weights) -> Result<Vec<&'w Tensor>, RunError> {
+fn parameters<'w, T>(node: &Node, weights: &'w Weights<T>) -> Result<Vec<&'w Tensor<T>>, RunError> {
     let find = |parameter: &crate::ir::Parameter| {
         let names = || (node.name.clone(), parameter.name.clone());
         let Some(tensor) = weights.get(&parameter.name) else {
@@ -96,14 +132,34 @@ fn parameters<'w>(node: &Node, weights: &'w Weights) -> Result<Vec<&'w Tensor>, 
     node.parameters.iter().map(find).collect()
 }
 
-/// One op on checked inputs and parameters, all with the batch dimension in front.
-fn evaluate(op: &Op, inputs: &[&Tensor], parameters: &[&Tensor]) -> Tensor {
+impl Mode<'_> {
+    fn is_training(self) -> bool {
+        matches!(self, Self::Training(_))
+    }
+
+    /// The mask of a node that drops with probability `p`; none where nothing is dropped.
+    fn mask(self, node: usize, p: f32, values: usize) -> Option<Vec<f64>> {
+        match self {
+            Self::Training(fill) if p > 0.0 => {
+                let mut mask = vec![1.0; values];
+                fill(node, p, &mut mask);
+                Some(mask)
+            }
+            Self::Training(_) | Self::Inference => None,
+        }
+    }
+}
+
+/// One op on checked inputs and parameters, all with the batch dimension in front; `node` names its mask.
+fn evaluate<T: Number>(op: &Op, inputs: &[&Tensor<T>], parameters: &[&Tensor<T>], mode: Mode<'_>, node: usize) -> Tensor<T> {
     let x = inputs[0];
     match op {
-        Op::Input { .. } | Op::Dropout { .. } | Op::DropPath { .. } => x.clone(),
+        Op::Input { .. } => x.clone(),
+        Op::Dropout { p } => dense::masked(x, mode.mask(node, *p, x.data.len())),
+        Op::DropPath { p } => dense::masked(x, mode.mask(node, *p, x.shape[0])),
         Op::Conv2d(conv) => spatial::conv2d(conv, x, parameters),
         Op::Linear(linear) => dense::linear(linear, x, parameters),
-        Op::BatchNorm(norm) => dense::batch_norm(norm, x, parameters),
+        Op::BatchNorm(norm) => dense::batch_norm(norm, x, parameters, mode.is_training()),
         Op::LayerNorm(norm) => dense::layer_norm(norm, x, parameters),
         Op::Activation(activation) => dense::activation(*activation, x),
         Op::MaxPool2d(pool) => spatial::max_pool(pool, x),

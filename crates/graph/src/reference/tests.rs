@@ -49,7 +49,7 @@ fn every_op_agrees_with_pytorch() {
         assert_eq!(infer_shape(&case.op, &shapes).as_deref(), Ok(&case.output.shape[1..]), "{}: inferred shape", case.name);
         let stated: Vec<Vec<usize>> = case.op.parameters(shapes[0]).into_iter().map(|(_, _, shape)| shape).collect();
         assert_eq!(stated, parameters.iter().map(|p| p.shape.clone()).collect::<Vec<_>>(), "{}: parameters", case.name);
-        let found = evaluate(&case.op, &inputs.iter().collect::<Vec<_>>(), &parameters.iter().collect::<Vec<_>>());
+        let found = evaluate(&case.op, &inputs.iter().collect::<Vec<_>>(), &parameters.iter().collect::<Vec<_>>(), Mode::Inference, 0);
         assert_eq!(found.shape, case.output.shape, "{}", case.name);
         for (i, (x, y)) in found.data.iter().zip(&case.output.data).enumerate() {
             // Both round a f64 result to f32; the golden file keeps seven digits.

@@ -15,15 +15,16 @@ pub struct NoiseKey {
 }
 
 impl NoiseKey {
-    /// `values` entries, each 0 with probability `p` and `1 / (1 - p)` otherwise.
+    /// As [`Self::fill`], of so many values.
     pub(super) fn mask(self, node: usize, p: f32, values: usize) -> Vec<f32> {
         let mut mask = vec![0.0; values];
         self.fill(node, p, &mut mask);
         mask
     }
 
-    /// As [`Self::mask`], into memory at hand.
-    pub(super) fn fill(self, node: usize, p: f32, mask: &mut [f32]) {
+    /// Fills the mask of a node (by its position in the graph): each value 0 with probability `p` and `1 / (1 - p)` otherwise. Networks draw
+    /// one value for each of a dropped activation, maps in the order `[N, H, W, C]`, and one for each image in stochastic depth.
+    pub fn fill(self, node: usize, p: f32, mask: &mut [f32]) {
         let mut seed = [0; 32];
         for (bytes, part) in seed.chunks_exact_mut(8).zip([self.seed, self.epoch, self.step, node as u64]) {
             bytes.copy_from_slice(&part.to_le_bytes());

@@ -1,9 +1,7 @@
-//! The trainer as a whole: its backends against the oracle and each other, and fits on tiny sets.
+//! The trainer as a whole: fits on tiny sets, and values of PyTorch. That its backends agree is the conformance suite's to say.
 #![allow(clippy::unwrap_used)]
 
-mod backends;
-mod conformance;
 mod fitting;
 mod golden;
-mod gradients;
+mod network;
 mod tiny;
