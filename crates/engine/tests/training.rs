@@ -261,6 +261,10 @@ fn recomputation_takes_less_memory() {
     assert!(bytes(4) * 4 < bytes(0) * 3, "{} of {}", bytes(4), bytes(0));
 }
 
+fn length(g: &[f32]) -> f64 {
+    g.iter().map(|&g| f64::from(g) * f64::from(g)).sum::<f64>().sqrt()
+}
+
 /// How far `found` is from `expected`, as a share of its length, which counts as at least `least`.
 fn apart(found: &[f32], expected: &[f32], least: f64) -> f64 {
     assert_eq!(found.len(), expected.len());
