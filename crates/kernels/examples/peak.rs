@@ -12,8 +12,8 @@ use fieldmark_kernels::train::{
     layer_norm_gradient, max_pool_gradient, moments,
 };
 use fieldmark_kernels::{
-    Clamp, ConvShape, Epilogue, Function, Isa, Matrix, PackedB, Window, activate, attention, conv2d, depthwise, gemm_packed, layer_norm,
-    max_pool, max_pool_with_argmax, multiply_adds, softmax,
+    Clamp, ConvShape, Epilogue, Function, Isa, Matrix, PackedB, Values, Window, activate, attention, conv2d, depthwise, gemm_packed,
+    layer_norm, max_pool, max_pool_with_argmax, multiply_adds, softmax,
 };
 use rayon::prelude::*;
 
@@ -201,7 +201,7 @@ fn training_norms(table: &Table) {
         let inverse: Vec<f32> = variance.iter().map(|v| 1.0 / (v + 1e-3).sqrt()).collect();
         let norm = BatchNorm { mean: &mean, inverse: &inverse, gamma: &gamma, beta: &beta, clamp: Some(Clamp::RELU6), by_batch: true };
         let moved = x.len() * if add { 3 } else { 2 };
-        table.row(&format!("{name}, forward"), 2 * x.len(), moved, || norm.forward(&mut y, &x, add.then_some(&residual[..])));
+        table.row(&format!("{name}, forward"), 2 * x.len(), moved, || norm.forward(&mut y, &x, add.then_some(Values::F32(&residual[..]))));
         if add {
             table.row(&format!("{name}, backward"), 10 * x.len(), 7 * x.len(), || {
                 norm.backward_added(&mut dx, &mut dy, &mut dgamma, &mut dbeta, &x, &y);
