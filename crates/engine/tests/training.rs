@@ -1,10 +1,11 @@
-//! Training plans: the same bits for any number of threads, with recomputation and after other batches; what is frozen; memory.
+//! Training plans against the reference interpreter and against central differences.
 //!
-//! That activations are the reference's and gradients the slopes of the loss is the conformance suite's to say (`learn/tests/conformance`).
-//! Tolerances here:
+//! Tolerances:
 //!
 //! | what | bound | why |
 //! |---|---|---|
+//! | activations in inference mode | 1e-4 of the largest value | sums in another order |
+//! | slope along a gradient | 5e-3 of it | differences of f32 passes over a step of 2e-3 |
 //! | threads, recomputation, batches after one another, in f32 and bf16 | the same bits | sums over fixed blocks in a fixed order |
 //! | logits in bf16 beside f32 | 2e-2 of their length | values keep 8 bits: each is off by up to 2⁻⁹ of itself, five layers deep |
 //! | gradients in bf16 beside f32 | 5e-2 of their length | as above, both ways |
@@ -19,6 +20,8 @@ use kernels::Threads;
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
+const ACTIVATIONS: f32 = 1e-4;
+const SLOPES: f64 = 5e-3;
 const LOGITS_BF16: f64 = 2e-2;
 const GRADIENTS_BF16: f64 = 5e-2;
 const COSINE_BF16: f64 = 0.98;
@@ -179,6 +182,14 @@ fn all_cases() -> Vec<Graph> {
     cases
 }
 
+fn in_order(values: &[f32], shape: &[usize]) -> Vec<f32> {
+    let mut out = values.to_vec();
+    if let &[_, c, h, w] = shape {
+        kernels::nhwc_to_nchw(&mut out, values, c, h * w);
+    }
+    out
+}
+
 /// What a pass forward and back gives: the loss Σ logits² / 2, gradients, and the gradient by the input.
 fn pass(plan: &mut TrainPlan, weights: &Weights, input: &[f32]) -> (f64, Gradients, Option<Vec<f32>>) {
     let mut gradients = BTreeMap::new();
@@ -191,6 +202,68 @@ fn pass(plan: &mut TrainPlan, weights: &Weights, input: &[f32]) -> (f64, Gradien
 
 fn plan(graph: &Graph, scope: &Scope) -> TrainPlan {
     TrainPlan::new(graph, &[graph.output], scope).unwrap()
+}
+
+#[test]
+fn activations_are_the_references() {
+    let zoo = ["tiny_cnn", "lenet5"].map(|name| {
+        let model = zoo::model(name).unwrap();
+        model.build(&model.config()).unwrap()
+    });
+    for graph in all_cases().into_iter().chain(zoo) {
+        let (weights, input) = (weights(&graph, 1), random(&[&[2], graph.input_shape()].concat(), 2));
+        let all: Vec<NodeId> = (0..graph.nodes.len()).map(NodeId).collect();
+        let expected = graph::reference::run(&graph, &weights, &input, &all).unwrap();
+        for wanted in [all, vec![graph.output]] {
+            let mut plan = TrainPlan::new(&graph, &wanted, &Scope::inference(&graph, false)).unwrap();
+            plan.forward(&weights, &input.data, &mask).unwrap();
+            for (index, id) in wanted.iter().enumerate() {
+                let (expected, found) = (&expected[id.0], in_order(plan.output(index), &expected[id.0].shape));
+                let scale = expected.data.iter().fold(1e-3f32, |m, v| m.max(v.abs()));
+                for (f, e) in found.iter().zip(&expected.data) {
+                    assert!((f - e).abs() <= ACTIVATIONS * scale, "{}, {}: {f} for {e}", graph.name, graph.nodes[id.0].name);
+                }
+            }
+        }
+    }
+}
+
+fn length(g: &[f32]) -> f64 {
+    g.iter().map(|&g| f64::from(g) * f64::from(g)).sum::<f64>().sqrt()
+}
+
+/// `values`, moved by `step` along `g`.
+fn along(values: &[f32], g: &[f32], step: f64) -> Vec<f32> {
+    let factor = step / length(g);
+    values.iter().zip(g).map(|(&v, &g)| (f64::from(v) + factor * f64::from(g)) as f32).collect()
+}
+
+/// Along a gradient the loss rises as fast as it is long.
+fn assert_slope(what: &str, g: &[f32], loss: &mut dyn FnMut(f64) -> f64) {
+    let (h, slope) = (2e-3, length(g));
+    let numeric = (loss(h) - loss(-h)) / (2.0 * h);
+    assert!((numeric - slope).abs() < SLOPES * slope.max(0.1), "{what}: {slope}, by differences {numeric}");
+}
+
+#[test]
+fn gradients_are_slopes() {
+    for graph in cases() {
+        let scope = Scope { by_input: true, ..Scope::training(&graph) };
+        let mut plan = plan(&graph, &scope);
+        let (weights, input) = (weights(&graph, 3), random(&[&[3], graph.input_shape()].concat(), 4));
+        let (_, gradients, by_input) = pass(&mut plan, &weights, &input.data);
+        for (name, g) in &gradients {
+            assert_slope(&format!("{}, {name}", graph.name), g, &mut |step| {
+                let mut weights = weights.clone();
+                let tensor = weights.get_mut(name).unwrap();
+                tensor.data = along(&tensor.data, g, step);
+                pass(&mut plan, &weights, &input.data).0
+            });
+        }
+        let g = in_order(&by_input.unwrap(), &input.shape);
+        let what = format!("{}, the input", graph.name);
+        assert_slope(&what, &g, &mut |step| pass(&mut plan, &weights, &along(&input.data, &g, step)).0);
+    }
 }
 
 #[test]
@@ -259,10 +332,6 @@ fn recomputation_takes_less_memory() {
     let graph = model.build(&zoo::Config { image_size: [64; 2], ..model.config() }).unwrap();
     let bytes = |segments: usize| plan(&graph, &Scope { segments, ..Scope::training(&graph) }).bytes_an_image();
     assert!(bytes(4) * 4 < bytes(0) * 3, "{} of {}", bytes(4), bytes(0));
-}
-
-fn length(g: &[f32]) -> f64 {
-    g.iter().map(|&g| f64::from(g) * f64::from(g)).sum::<f64>().sqrt()
 }
 
 /// How far `found` is from `expected`, as a share of its length, which counts as at least `least`.

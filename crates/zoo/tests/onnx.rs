@@ -1,10 +1,9 @@
-//! Every model of the zoo through ONNX and back: the same weights under the same names, the same stages. That the outputs are the same is the
-//! conformance suite's to say (`learn/tests/conformance`).
+//! Every model of the zoo through ONNX and back: the same outputs, the same weights under the same names, the same stages.
 
 #![allow(clippy::unwrap_used)]
 
 use fieldmark_zoo as zoo;
-use graph::{Graph, Op, Role, Weights, onnx};
+use graph::{Graph, Op, Role, Tensor, Weights, onnx, reference};
 use zoo::{Config, Stem};
 
 /// Weights with norms that do something.
@@ -24,6 +23,12 @@ fn lively(graph: &Graph) -> Weights {
     weights
 }
 
+fn images(graph: &Graph, n: usize) -> Tensor {
+    let shape = [&[n], graph.input_shape()].concat();
+    let count = shape.iter().product::<usize>();
+    Tensor::new(shape, (0..count).map(|i| ((i * 37) % 101) as f32 / 50.0 - 1.0).collect()).unwrap()
+}
+
 fn small(name: &str) -> Graph {
     let model = zoo::model(name).unwrap();
     let config = model.config();
@@ -33,6 +38,11 @@ fn small(name: &str) -> Graph {
     };
     let config = if name.starts_with("vit") { Config { image_size: [32, 48], ..config } } else { config };
     model.build(&config).unwrap()
+}
+
+fn largest_difference(a: &Tensor, b: &Tensor) -> f32 {
+    assert_eq!(a.shape, b.shape);
+    a.data.iter().zip(&b.data).map(|(x, y)| (x - y).abs() / y.abs().max(1.0)).fold(0.0, f32::max)
 }
 
 /// Without the ops that do nothing in inference, which are not exported.
@@ -54,6 +64,11 @@ fn round_trip(name: &str, opset: i64) {
     assert_eq!(again.graph.nodes.len(), graph.nodes.iter().filter(|n| !matches!(n.op, Op::Dropout { .. })).count(), "{name}");
     let features = |g: &Graph| g.node(g.taps["features"]).shape.clone();
     assert_eq!(features(&again.graph), features(&graph), "{name}");
+    let input = images(&graph, 2);
+    let wanted = reference::run(&graph, &weights, &input, &[]).unwrap();
+    let found = reference::run(&again.graph, &again.weights, &input, &[]).unwrap();
+    let difference = largest_difference(&found[0], &wanted[0]);
+    assert!(difference <= 1e-6, "{name}, opset {opset}: {difference}");
 }
 
 #[test]
@@ -71,12 +86,17 @@ fn the_newest_opset_has_operators_of_its_own() {
 }
 
 #[test]
-fn folded_norms_are_gone() {
+fn folded_norms_compute_the_same() {
     for name in ["tiny_cnn", "resnet18", "mobilenet_v2", "efficientnet_lite0", "vit_tiny_patch16_224"] {
         let graph = small(name);
         let weights = lively(&graph);
         let options = onnx::ExportOptions { fold_batch_norms: true, ..Default::default() };
         let again = onnx::import(&onnx::export(&graph, &weights, &options).unwrap(), &onnx::ImportOptions::default()).unwrap();
         assert!(!again.graph.nodes.iter().any(|n| matches!(n.op, Op::BatchNorm(_))), "{name}");
+        let input = images(&graph, 1);
+        let wanted = reference::run(&graph, &weights, &input, &[]).unwrap();
+        let found = reference::run(&again.graph, &again.weights, &input, &[]).unwrap();
+        let difference = largest_difference(&found[0], &wanted[0]);
+        assert!(difference <= 1e-4, "{name}: {difference}");
     }
 }

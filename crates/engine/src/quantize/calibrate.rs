@@ -270,7 +270,8 @@ impl Calibration<'_> {
                 }
                 let (nearest, scales) = quantize_channels(&weight, out);
                 let bytes = rounded.get(&self.name(layer.head)).unwrap_or(&nearest);
-                made.corrections.insert(self.name(layer.head), correction(&weight, bytes, &scales, groups, &means));
+                let tokens = self.graph.nodes[layer.input].shape.len() == 2;
+                made.corrections.insert(self.name(layer.head), correction(&weight, bytes, &scales, groups, &means, tokens));
             }
         }
         made
@@ -367,8 +368,9 @@ fn evened(graph: &Graph, observed: &BTreeMap<usize, Observed>) -> Vec<(usize, Ve
 /// A channel that is silent in calibration keeps some room.
 const LEAST_FACTOR: f32 = 0.02;
 
-/// What rounding the weights `[out, in / groups, ..]` takes from the mean of each output channel, its inputs having these means.
-fn correction(weight: &[f32], bytes: &[i8], scales: &[f32], groups: usize, means: &[f64]) -> Vec<f32> {
+/// What rounding the weights `[out, in / groups, ..]` takes from the mean of each output channel, its inputs having these means; in `tokens`
+/// channels are innermost, also where a layer reads all tokens at once.
+fn correction(weight: &[f32], bytes: &[i8], scales: &[f32], groups: usize, means: &[f64], tokens: bool) -> Vec<f32> {
     let out = scales.len();
     let (row, count) = (weight.len() / out.max(1), means.len() / groups.max(1));
     if row == 0 || count == 0 {
@@ -378,7 +380,7 @@ fn correction(weight: &[f32], bytes: &[i8], scales: &[f32], groups: usize, means
     let lost = |o: usize| -> f64 {
         let first = o * groups / out * count;
         let error = |k: usize| f64::from(weight[o * row + k]) - f64::from(bytes[o * row + k]) * f64::from(scales[o]);
-        (0..row).map(|k| error(k) * means[first + k / taps]).sum()
+        (0..row).map(|k| error(k) * means[first + if tokens { k % count } else { k / taps }]).sum()
     };
     (0..out).map(|o| lost(o) as f32).collect()
 }
@@ -392,10 +394,14 @@ mod tests {
         // One scale of 1 / 127 a row: 0.004 becomes 0 or .00787.
         let weight = [1.0, 0.003, 1.0, 0.005];
         let (bytes, scales) = quantize_channels(&weight, 2);
-        let lost = correction(&weight, &bytes, &scales, 1, &[0.0, 10.0]);
+        let lost = correction(&weight, &bytes, &scales, 1, &[0.0, 10.0], false);
         assert!((lost[0] - 0.03).abs() < 1e-5 && (lost[1] - (0.05 - 10.0 / 127.0)).abs() < 1e-5, "{lost:?}");
         // Depthwise: each row reads a channel of its own.
-        let lost = correction(&weight, &bytes, &scales, 2, &[0.0, 10.0]);
+        let lost = correction(&weight, &bytes, &scales, 2, &[0.0, 10.0], false);
         assert!(lost[0] == 0.0 && (lost[1] - (0.05 - 10.0 / 127.0)).abs() < 1e-5, "{lost:?}");
+        // Two tokens of two channels in one row: those of the second channel are at odd places.
+        let (bytes, scales) = quantize_channels(&[1.0, 0.003, 0.5, 0.005], 1);
+        let lost = correction(&[1.0, 0.003, 0.5, 0.005], &bytes, &scales, 1, &[0.0, 10.0], true);
+        assert!((lost[0] - (0.08 - 10.0 / 127.0)).abs() < 1e-5, "{lost:?}");
     }
 }

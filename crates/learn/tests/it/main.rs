@@ -1,7 +1,9 @@
-//! The trainer as a whole: fits on tiny sets, and values of PyTorch. That its backends agree is the conformance suite's to say.
+//! The trainer as a whole: its backends against the oracle and each other, and fits on tiny sets.
 #![allow(clippy::unwrap_used)]
 
+mod backends;
+mod conformance;
 mod fitting;
 mod golden;
-mod network;
+mod gradients;
 mod tiny;

@@ -3,10 +3,32 @@
 use std::sync::Arc;
 
 use data::{Classes, Dataset, LoaderOptions, Sample, Source, Target};
-use graph::{Activation, Conv2d, Graph, GraphBuilder, Pool2d};
+use graph::{Activation, Conv2d, Graph, GraphBuilder, Pool2d, Tensor, Weights};
 use images::{ChannelMode, Image, Interpolation, Preprocess, Resize};
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
+
+/// Values in -1..1.
+pub fn noise(shape: &[usize], seed: u64) -> Tensor {
+    let mut rng = ChaCha8Rng::seed_from_u64(seed);
+    let data = (0..shape.iter().product::<usize>()).map(|_| rng.random_range(-1.0..1.0)).collect();
+    Tensor { shape: shape.to_vec(), data }
+}
+
+/// Weights in which nothing is zero or one: statistics and norms too.
+pub fn weights(graph: &Graph, seed: u64) -> Weights {
+    let mut all = graph.init_weights(seed);
+    for (i, p) in graph.parameters().enumerate() {
+        let mut t = noise(&p.shape, seed + i as u64);
+        match p.role {
+            graph::Role::Weight | graph::Role::Embedding => continue,
+            graph::Role::RunningVar | graph::Role::NormWeight => t.data.iter_mut().for_each(|x| *x = 1.0 + 0.5 * *x),
+            graph::Role::Bias | graph::Role::NormBias | graph::Role::RunningMean => t.data.iter_mut().for_each(|x| *x *= 0.3),
+        }
+        all.insert(p.name.clone(), t);
+    }
+    all
+}
 
 /// conv, norm, relu, pool; conv, norm, relu6, dropout; pool, head. Stages `stem`, `middle`, `head`.
 pub fn network(classes: usize, dropout: f32) -> Graph {
