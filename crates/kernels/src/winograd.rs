@@ -239,9 +239,22 @@ impl<T: Value, const M: usize, const A: usize> Kernel for Stage<'_, '_, T, M, A>
     #[inline(always)]
     fn run<S: Simd>(self, s: S) {
         match &self.stage {
-            Part::Points(tiles) => tiles.clone().for_each(|tile| self.points(s, tile)),
-            Part::Products(points) => points.clone().for_each(|point| self.products(s, point)),
-            Part::Outputs(tiles) => tiles.clone().for_each(|tile| self.outputs(s, tile)),
+            // Loops, no closures: those that are not inlined would lose the instruction set.
+            Part::Points(tiles) => {
+                for tile in tiles.clone() {
+                    self.points(s, tile);
+                }
+            }
+            Part::Products(points) => {
+                for point in points.clone() {
+                    self.products(s, point);
+                }
+            }
+            Part::Outputs(tiles) => {
+                for tile in tiles.clone() {
+                    self.outputs(s, tile);
+                }
+            }
         }
     }
 }

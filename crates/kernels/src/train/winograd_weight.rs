@@ -110,7 +110,12 @@ impl<T: Value> Kernel for Stage<'_, '_, T> {
     #[inline(always)]
     fn run<S: Simd>(self, s: S) {
         match self.part {
-            Part::Points(tiles) => tiles.for_each(|tile| self.block.points(s, tile)),
+            // A loop, no closure: one that is not inlined would lose the instruction set.
+            Part::Points(tiles) => {
+                for tile in tiles {
+                    self.block.points(s, tile);
+                }
+            }
             Part::Sums(point) => self.block.products(s, point),
         }
     }
