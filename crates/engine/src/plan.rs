@@ -35,6 +35,53 @@ pub(crate) struct Plan {
     pub slots: Vec<usize>,
     /// Slot of each wanted output.
     pub outputs: Vec<usize>,
+    /// Leading steps that run one image after the other: their maps are so large that those of a batch would fall out of the cache between
+    /// one step and the next.
+    pub apart: usize,
+    /// Slots that later steps (or callers) read of those, and bytes of an image there: what of each image is kept until all are through.
+    pub held: Vec<(usize, usize)>,
+}
+
+/// Bytes of an image's map from which narrow steps take the images one by one.
+const LARGE_MAP: usize = 300 << 10;
+
+impl Plan {
+    /// Finds the steps that run image by image.
+    fn divided(mut self) -> Self {
+        // Layers in f32 are fused in blocks that do the like by bands.
+        let narrow = self.steps.iter().any(|step| matches!(step.work, Work::Narrow(_)));
+        let mut held: BTreeMap<usize, usize> = BTreeMap::new();
+        let mut apart = 0;
+        for (at, step) in self.steps.iter().enumerate() {
+            let reads = step.inputs.iter().filter_map(|slot| held.get(slot)).max().copied().unwrap_or(0);
+            held.insert(step.output, step.size * step.bytes);
+            if narrow && reads.max(step.size * step.bytes) >= LARGE_MAP {
+                apart = at + 1;
+            }
+        }
+        let (before, after) = self.steps.split_at(apart);
+        let last: BTreeMap<usize, usize> = before.iter().map(|step| (step.output, step.size * step.bytes)).collect();
+        let is_read = |slot: usize| {
+            let next = after.iter().find_map(|step| {
+                if step.inputs.contains(&slot) { Some(true) } else { (step.output == slot).then_some(false) }
+            });
+            next.unwrap_or_else(|| self.outputs.contains(&slot))
+        };
+        self.held = last.into_iter().filter(|&(slot, _)| is_read(slot)).collect();
+        self.apart = apart;
+        self
+    }
+
+    /// Bytes of all buffers for a batch.
+    pub fn bytes(&self, batch: usize) -> usize {
+        let mut slots = vec![0; self.slots.len()];
+        for (at, step) in self.steps.iter().enumerate() {
+            let images = if at < self.apart { 1 } else { batch };
+            slots[step.output] = slots[step.output].max((step.size * step.bytes * images).next_multiple_of(4));
+        }
+        let held: usize = self.held.iter().map(|(_, bytes)| (bytes * batch).next_multiple_of(4)).sum();
+        slots.iter().sum::<usize>() + held
+    }
 }
 
 /// A step before memory is assigned: values are known by their nodes, and by numbers above where a node's value exists in several
@@ -234,6 +281,18 @@ pub(crate) fn outline(graph: &Graph) -> (Vec<LayerOutline>, Vec<usize>) {
     (layers, values)
 }
 
+/// Whether the layer `head` reads the channels of its input innermost: tokens, one by one or all at once.
+pub(crate) fn reads_tokens(graph: &Graph, head: usize) -> bool {
+    let mut at = graph.nodes[head].inputs[0].0;
+    loop {
+        match graph.nodes[at].shape.len() {
+            2 => return true,
+            1 if is_identity(graph, at) => at = graph.nodes[at].inputs[0].0,
+            _ => return false,
+        }
+    }
+}
+
 /// Maps that convolutions make and nothing but convolutions reads, in groups whose members are added to one another.
 pub(crate) fn groups_of_maps(graph: &Graph) -> Vec<Vec<usize>> {
     let compiler = Compiler::new(graph, &[graph.output]);
@@ -255,6 +314,9 @@ pub(crate) fn groups_of_maps(graph: &Graph) -> Vec<Vec<usize>> {
             // Depthwise or not, a layer takes factors into its weights; what the rest of a chain adds must have the same.
             let ends = graph.nodes[index].shape.len() == 3 && chain.then.is_none() && chain.clamp.is_none_or(|c| c.low == 0.0);
             spoiled[index] |= !ends;
+            // A layer over all tokens at once has its weights in another order than factors are for.
+            let head = &graph.nodes[chain.head];
+            spoiled[root[head.inputs[0].0]] |= head.shape.len() == 1 && reads_tokens(graph, chain.head);
             if let Some(other) = chain.residual {
                 let (a, b) = (find(&group, root[other]), find(&group, index));
                 group.insert(a, b);
@@ -309,7 +371,8 @@ fn assign(drafts: Vec<Draft>, wanted: &[usize]) -> Plan {
         let (size, bytes, node) = (draft.size, draft.bytes, draft.node);
         steps.push(Step { work: draft.work, inputs, output, in_place, size, bytes, node, multiply_adds });
     }
-    Plan { steps, slots: sizes, outputs: wanted.iter().map(|value| place[value]).collect() }
+    let outputs = wanted.iter().map(|value| place[value]).collect();
+    Plan { steps, slots: sizes, outputs, apart: 0, held: Vec::new() }.divided()
 }
 
 /// The free slot that wastes least, grown where it must be; a new one where none is free.

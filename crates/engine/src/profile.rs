@@ -39,15 +39,20 @@ impl Engine {
         let batch = input.len() / self.graph().input_shape().iter().product::<usize>().max(1);
         let mut steps = Vec::new();
         let mut times: Vec<Vec<f64>> = Vec::new();
-        self.execute_and(input, &outputs, |step| steps.push((step.node, step.work.name(), step.multiply_adds * batch as u64)))?;
+        self.execute_and(input, &outputs, |index, step| {
+            if index == steps.len() {
+                steps.push((step.node, step.work.name(), step.multiply_adds * batch as u64));
+            }
+        })?;
         times.resize(steps.len(), Vec::with_capacity(runs));
         for _ in 0..runs.max(1) {
-            let (mut index, mut last) = (0, Instant::now());
-            self.execute_and(input, &outputs, |_| {
+            let (mut spent, mut last) = (vec![0.0; steps.len()], Instant::now());
+            self.execute_and(input, &outputs, |index, _| {
                 let now = Instant::now();
-                times[index].push((now - last).as_secs_f64() * 1e3);
-                (index, last) = (index + 1, now);
+                spent[index] += (now - last).as_secs_f64() * 1e3;
+                last = now;
             })?;
+            times.iter_mut().zip(spent).for_each(|(times, spent)| times.push(spent));
         }
         let profile = steps.into_iter().zip(times).map(|((node, op, multiply_adds), mut times)| {
             times.sort_by(f64::total_cmp);

@@ -132,8 +132,7 @@ impl Engine {
         let logits = [self.graph.output];
         let outputs = if outputs.is_empty() { &logits[..] } else { outputs };
         self.execute(&[], outputs)?;
-        let values: usize = self.plans.get(outputs).map_or(0, |plan| plan.slots.iter().sum());
-        Ok(values * batch * size_of::<f32>())
+        Ok(self.plans.get(outputs).map_or(0, |plan| plan.bytes(batch)))
     }
 
     /// Runs on `input`, the values of whole images `[C, H, W]` one after the other, and writes the activation of `output` into `into`,
@@ -149,11 +148,11 @@ impl Engine {
 
     /// Fills the slots of the plan's outputs.
     fn execute(&mut self, input: &[f32], outputs: &[NodeId]) -> Result<(), RunError> {
-        self.execute_and(input, outputs, |_| ())
+        self.execute_and(input, outputs, |_, _| ())
     }
 
-    /// [`Engine::execute`], with something to do after each step.
-    pub(crate) fn execute_and(&mut self, input: &[f32], outputs: &[NodeId], mut each: impl FnMut(&Step)) -> Result<(), RunError> {
+    /// [`Engine::execute`], with something to do after each step (by its number), of which some run once an image.
+    pub(crate) fn execute_and(&mut self, input: &[f32], outputs: &[NodeId], mut each: impl FnMut(usize, &Step)) -> Result<(), RunError> {
         let nodes = self.graph.nodes.len();
         if let Some(id) = outputs.iter().find(|id| id.0 >= nodes) {
             return Err(RunError::NoSuchNode { node: id.0, nodes });
@@ -168,13 +167,18 @@ impl Engine {
             plans.insert(outputs.to_vec(), Compiled::plan(compiled, graph, outputs));
         }
         let Some(plan) = plans.get(outputs) else { return Ok(()) };
-        if arena.len() < plan.slots.len() {
-            arena.resize_with(plan.slots.len(), Buffer::default);
+        if arena.len() < plan.slots.len() + plan.held.len() {
+            arena.resize_with(plan.slots.len() + plan.held.len(), Buffer::default);
         }
+        let batch = input.len() / image;
         threads.install(|| {
-            for step in &plan.steps {
-                run_step(step, arena, input, input.len() / image);
-                each(step);
+            let apart = if batch > 1 { plan.apart } else { 0 };
+            if apart > 0 {
+                run_apart(plan, arena, input, image, &mut each);
+            }
+            for (index, step) in plan.steps.iter().enumerate().skip(apart) {
+                run_step(step, arena, input, batch);
+                each(index, step);
             }
         });
         Ok(())
@@ -195,6 +199,27 @@ impl Engine {
             [c, h, w] => self.threads.install(|| kernels::nhwc_to_nchw(into, values, c, h * w)),
             _ => into.copy_from_slice(values),
         }
+    }
+}
+
+/// The leading steps of a plan, image by image; leaves what later steps read of all images.
+fn run_apart(plan: &Plan, arena: &mut [Buffer], input: &[f32], image: usize, each: &mut impl FnMut(usize, &Step)) {
+    let batch = input.len() / image;
+    let (slots, held) = arena.split_at_mut(plan.slots.len());
+    for (buffer, &(_, bytes)) in held.iter_mut().zip(&plan.held) {
+        buffer.resize_for::<u8>(batch * bytes);
+    }
+    for (n, input) in input.chunks_exact(image).enumerate() {
+        for (index, step) in plan.steps[..plan.apart].iter().enumerate() {
+            run_step(step, slots, input, 1);
+            each(index, step);
+        }
+        for (buffer, &(slot, bytes)) in held.iter_mut().zip(&plan.held) {
+            buffer.numbers_mut::<u8>(batch * bytes)[n * bytes..(n + 1) * bytes].copy_from_slice(slots[slot].numbers(bytes));
+        }
+    }
+    for (buffer, &(slot, _)) in held.iter_mut().zip(&plan.held) {
+        std::mem::swap(buffer, &mut slots[slot]);
     }
 }
 

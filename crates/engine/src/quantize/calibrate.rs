@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use graph::{Graph, NodeId, Op, RunError, Tensor, Weights};
 use kernels::int8::{Quant, quantize_channels};
 
-use crate::plan::{LayerOutline, groups_of_maps, outline};
+use crate::plan::{LayerOutline, groups_of_maps, outline, reads_tokens};
 use crate::precision::Precision;
 use crate::quantize::ranges::Observed;
 use crate::quantize::rounding::Inputs;
@@ -270,7 +270,7 @@ impl Calibration<'_> {
                 }
                 let (nearest, scales) = quantize_channels(&weight, out);
                 let bytes = rounded.get(&self.name(layer.head)).unwrap_or(&nearest);
-                let tokens = self.graph.nodes[layer.input].shape.len() == 2;
+                let tokens = reads_tokens(self.graph, layer.head);
                 made.corrections.insert(self.name(layer.head), correction(&weight, bytes, &scales, groups, &means, tokens));
             }
         }

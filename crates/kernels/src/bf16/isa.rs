@@ -169,6 +169,7 @@ unsafe impl Dot for Portable {
     type Word = [f32; 4];
     type Finish = Finish;
     const LANES: usize = 4;
+    const EACH: usize = 1;
 
     #[inline]
     fn vectorize<K: DotKernel<Finish>>(self, kernel: K) -> K::Output {
@@ -248,6 +249,7 @@ unsafe impl Dot for Avx2 {
     type Word = __m256;
     type Finish = Finish;
     const LANES: usize = 8;
+    const EACH: usize = 1;
 
     #[inline]
     fn vectorize<K: DotKernel<Finish>>(self, kernel: K) -> K::Output {
@@ -350,6 +352,7 @@ unsafe impl Dot for Avx512 {
     type Word = __m512;
     type Finish = Finish;
     const LANES: usize = 16;
+    const EACH: usize = 1;
 
     #[inline]
     fn vectorize<K: DotKernel<Finish>>(self, kernel: K) -> K::Output {
@@ -375,6 +378,14 @@ unsafe impl Dot for Avx512 {
     #[inline(always)]
     unsafe fn words(self, p: *const u32) -> Self::Word {
         unsafe { self.load(p) }
+    }
+    #[inline(always)]
+    unsafe fn join(self, words: *mut u32, numbers: &[*const u8; 4]) -> bool {
+        unsafe {
+            let numbers = _mm512_cvtepu16_epi32(_mm256_loadu_si256(numbers[0].cast()));
+            _mm512_storeu_si512(words.cast(), _mm512_slli_epi32::<16>(numbers));
+        }
+        true
     }
     #[inline(always)]
     fn dot(self, sums: Self::Acc, a: Self::Word, b: Self::Words) -> Self::Acc {
@@ -404,6 +415,7 @@ unsafe impl Dot for Avx512Pairs {
     type Word = __m512i;
     type Finish = Finish;
     const LANES: usize = 16;
+    const EACH: usize = 2;
 
     #[inline]
     fn vectorize<K: DotKernel<Finish>>(self, kernel: K) -> K::Output {
@@ -429,6 +441,14 @@ unsafe impl Dot for Avx512Pairs {
     #[inline(always)]
     unsafe fn words(self, p: *const u32) -> Self::Word {
         unsafe { self.load(p) }
+    }
+    #[inline(always)]
+    unsafe fn join(self, words: *mut u32, numbers: &[*const u8; 4]) -> bool {
+        unsafe {
+            let [first, second] = [numbers[0], numbers[1]].map(#[inline(always)] |p| _mm512_cvtepu16_epi32(_mm256_loadu_si256(p.cast())));
+            _mm512_storeu_si512(words.cast(), _mm512_or_si512(first, _mm512_slli_epi32::<16>(second)));
+        }
+        true
     }
     #[inline(always)]
     fn dot(self, sums: Self::Acc, a: Self::Word, b: Self::Words) -> Self::Acc {

@@ -80,53 +80,105 @@ pub fn gate_channels(output: &mut [u16], input: &[u16], gates: &[u16], pixels: u
     each_chunk(output, image, |n, o| looped(isa, Gate(o, &input[n * image..(n + 1) * image], &gates[n * channels..(n + 1) * channels])));
 }
 
-/// One row of a pooling's output: `start`, then `each` value under the window, then `end`.
-struct PoolRow<'a, E> {
+/// One row of a pooling's output: the mean of the values under each window.
+struct MeanRow<'a, E> {
     out: &'a mut [u16],
     image: &'a [u16],
     shape: &'a PoolShape,
     y: usize,
-    largest: bool,
     divisor: E,
 }
 
-impl<E: Fn(usize, usize) -> f32> Loops for PoolRow<'_, E> {
+impl<E: Fn(usize, usize) -> f32> Loops for MeanRow<'_, E> {
     #[inline(always)]
     fn run(self) {
         let (c, [h, w], window) = (self.shape.channels, self.shape.input, self.shape.window);
         let mut sums = vec![0.0f32; c];
         for (x, out) in self.out.chunks_exact_mut(c).enumerate() {
-            sums.fill(if self.largest { f32::NEG_INFINITY } else { 0.0 });
+            sums.fill(0.0);
             let mut count = 0;
             for sy in (0..window.kernel[0]).filter_map(|ky| window.source(0, self.y, ky, h)) {
                 for sx in (0..window.kernel[1]).filter_map(|kx| window.source(1, x, kx, w)) {
                     count += 1;
-                    let pixel = &self.image[(sy * w + sx) * c..][..c];
-                    if self.largest {
-                        sums.iter_mut().zip(pixel).for_each(|(s, &v)| {
-                            let v = widen(v);
-                            *s = if v > *s || v.is_nan() { v } else { *s };
-                        });
-                    } else {
-                        sums.iter_mut().zip(pixel).for_each(|(s, &v)| *s += widen(v));
-                    }
+                    sums.iter_mut().zip(&self.image[(sy * w + sx) * c..][..c]).for_each(|(s, &v)| *s += widen(v));
                 }
             }
-            let scale = if self.largest { 1.0 } else { 1.0 / (self.divisor)(x, count) };
+            let scale = 1.0 / (self.divisor)(x, count);
             out.iter_mut().zip(&sums).for_each(|(o, &s)| *o = round(s * scale));
         }
     }
 }
 
-fn pool(output: &mut [u16], input: &[u16], shape: &PoolShape, largest: bool, divisor: impl Fn(usize, usize, usize) -> f32 + Sync) {
+/// One row of a pooling's output: the largest value under each window.
+struct LargestRow<'a> {
+    out: &'a mut [u16],
+    image: &'a [u16],
+    shape: &'a PoolShape,
+    y: usize,
+}
+
+/// An integer that is larger where a number is; that of a NaN is the largest.
+#[inline(always)]
+fn key(number: u16) -> i16 {
+    let signed = number as i16;
+    let ordered = signed ^ ((signed >> 15) & 0x7fff);
+    if number & 0x7fff > 0x7f80 { i16::MAX } else { ordered }
+}
+
+/// The number of a key.
+#[inline(always)]
+fn number(key: i16) -> u16 {
+    (key ^ ((key >> 15) & 0x7fff)) as u16
+}
+
+impl LargestRow<'_> {
+    /// `N` channels from `channel` of the pixel `x`: held in registers over the window.
+    #[inline(always)]
+    fn channels<const N: usize>(&self, x: usize, channel: usize) -> [u16; N] {
+        let (c, [h, w], window) = (self.shape.channels, self.shape.input, self.shape.window);
+        let mut largest = [key(f32_bits(f32::NEG_INFINITY)); N];
+        for sy in (0..window.kernel[0]).filter_map(|ky| window.source(0, self.y, ky, h)) {
+            for sx in (0..window.kernel[1]).filter_map(|kx| window.source(1, x, kx, w)) {
+                let pixel = &self.image[(sy * w + sx) * c + channel..][..N];
+                for i in 0..N {
+                    largest[i] = largest[i].max(key(pixel[i]));
+                }
+            }
+        }
+        largest.map(number)
+    }
+}
+
+/// The upper half of a number's bits.
+const fn f32_bits(number: f32) -> u16 {
+    (number.to_bits() >> 16) as u16
+}
+
+impl Loops for LargestRow<'_> {
+    #[inline(always)]
+    fn run(mut self) {
+        let c = self.shape.channels;
+        let out = std::mem::take(&mut self.out);
+        for (x, out) in out.chunks_exact_mut(c).enumerate() {
+            let mut channel = 0;
+            while channel + 32 <= c {
+                out[channel..channel + 32].copy_from_slice(&self.channels::<32>(x, channel));
+                channel += 32;
+            }
+            while channel < c {
+                out[channel] = self.channels::<1>(x, channel)[0];
+                channel += 1;
+            }
+        }
+    }
+}
+
+/// `row(output row, y, image)` for each row of the output.
+fn pool<'a>(output: &mut [u16], input: &'a [u16], shape: &PoolShape, row: impl Fn(&mut [u16], usize, &'a [u16]) + Sync) {
     let (c, [h, w], [oh, ow]) = (shape.channels, shape.input, shape.output);
     assert_eq!(input.len(), shape.batch * h * w * c, "input");
     assert_eq!(output.len(), shape.pixels() * c, "output");
-    let isa = Bf16::best();
-    each_chunk(output, ow * c, |row, out| {
-        let (y, image) = (row % oh, &input[row / oh * h * w * c..][..h * w * c]);
-        looped(isa, PoolRow { out, image, shape, y, largest, divisor: |x, count| divisor(y, x, count) });
-    });
+    each_chunk(output, ow * c, |index, out| row(out, index % oh, &input[index / oh * h * w * c..][..h * w * c]));
 }
 
 /// Maxima; padding never wins, NaN always does.
@@ -134,7 +186,8 @@ fn pool(output: &mut [u16], input: &[u16], shape: &PoolShape, largest: bool, div
 /// # Panics
 /// Where sizes disagree.
 pub fn max_pool(output: &mut [u16], input: &[u16], shape: &PoolShape) {
-    pool(output, input, shape, true, |_, _, _| 1.0);
+    let isa = Bf16::best();
+    pool(output, input, shape, |out, y, image| looped(isa, LargestRow { out, image, shape, y }));
 }
 
 /// Means; `padding_end` and `count_padding` as in [`crate::average_pool`].
@@ -142,9 +195,13 @@ pub fn max_pool(output: &mut [u16], input: &[u16], shape: &PoolShape) {
 /// # Panics
 /// Where sizes disagree.
 pub fn average_pool(output: &mut [u16], input: &[u16], shape: &PoolShape, padding_end: [usize; 2], count_padding: bool) {
-    pool(output, input, shape, false, |y, x, count| {
-        let inside = shape.padded_taps(0, y, padding_end[0]) * shape.padded_taps(1, x, padding_end[1]);
-        (if count_padding { inside } else { count }).max(1) as f32
+    let isa = Bf16::best();
+    pool(output, input, shape, |out, y, image| {
+        let divisor = |x: usize, count: usize| {
+            let inside = shape.padded_taps(0, y, padding_end[0]) * shape.padded_taps(1, x, padding_end[1]);
+            (if count_padding { inside } else { count }).max(1) as f32
+        };
+        looped(isa, MeanRow { out, image, shape, y, divisor });
     });
 }
 

@@ -33,6 +33,8 @@ pub(crate) unsafe trait Dot: Copy + Send + Sync + 'static {
     /// How sums become results.
     type Finish: Copy;
     const LANES: usize;
+    /// Numbers in a word.
+    const EACH: usize;
 
     /// Runs `kernel` in a function of its own, compiled for this instruction set.
     fn vectorize<K: DotKernel<Self::Finish>>(self, kernel: K) -> K::Output;
@@ -48,6 +50,15 @@ pub(crate) unsafe trait Dot: Copy + Send + Sync + 'static {
     /// # Safety
     /// `LANES` words are readable at `p`.
     unsafe fn words(self, p: *const u32) -> Self::Word;
+    /// Writes `LANES` words to `words`: those of as many channels, whose numbers for each place in a word begin at `numbers`. Returns false, and
+    /// does nothing, where the instruction set has no better way than plain shifts.
+    /// # Safety
+    /// `LANES` words are writable at `words`, `LANES` numbers readable at each of the first [`Dot::EACH`] of `numbers`.
+    #[inline(always)]
+    unsafe fn join(self, words: *mut u32, numbers: &[*const u8; 4]) -> bool {
+        let _ = (words, numbers);
+        false
+    }
     /// `sums + a · b`, lane by lane.
     fn dot(self, sums: Self::Acc, a: Self::Word, b: Self::Words) -> Self::Acc;
     /// # Safety

@@ -221,6 +221,7 @@ unsafe impl<const HALVES: bool> Dot for Portable<HALVES> {
     type Word = [[u8; 4]; 4];
     type Finish = Finish;
     const LANES: usize = 4;
+    const EACH: usize = if HALVES { 2 } else { 4 };
 
     #[inline]
     fn vectorize<K: DotKernel<Finish>>(self, kernel: K) -> K::Output {
@@ -331,6 +332,7 @@ macro_rules! eight_lanes {
             type Word = __m256i;
             type Finish = Finish;
             const LANES: usize = 8;
+    const EACH: usize = if HALVES { 2 } else { 4 };
 
             #[inline]
             fn vectorize<K: DotKernel<Finish>>(self, kernel: K) -> K::Output {
@@ -427,6 +429,7 @@ unsafe impl<const HALVES: bool> Dot for Avx512<HALVES> {
     type Word = __m512i;
     type Finish = Finish;
     const LANES: usize = 16;
+    const EACH: usize = if HALVES { 2 } else { 4 };
 
     #[inline]
     fn vectorize<K: DotKernel<Finish>>(self, kernel: K) -> K::Output {
@@ -452,6 +455,21 @@ unsafe impl<const HALVES: bool> Dot for Avx512<HALVES> {
     #[inline(always)]
     unsafe fn words(self, p: *const u32) -> Self::Word {
         unsafe { self.load(p) }
+    }
+    #[inline(always)]
+    unsafe fn join(self, words: *mut u32, numbers: &[*const u8; 4]) -> bool {
+        unsafe {
+            let joined = if HALVES {
+                let [a, b] = [numbers[0], numbers[1]].map(#[inline(always)] |p| _mm512_cvtepu16_epi32(_mm256_loadu_si256(p.cast())));
+                _mm512_or_si512(a, _mm512_slli_epi32::<16>(b))
+            } else {
+                let [a, b, c, d] = numbers.map(#[inline(always)] |p| _mm512_cvtepu8_epi32(_mm_loadu_si128(p.cast())));
+                let (low, high) = (_mm512_or_si512(a, _mm512_slli_epi32::<8>(b)), _mm512_or_si512(c, _mm512_slli_epi32::<8>(d)));
+                _mm512_or_si512(low, _mm512_slli_epi32::<16>(high))
+            };
+            _mm512_storeu_si512(words.cast(), joined);
+        }
+        true
     }
     #[inline(always)]
     fn dot(self, sums: Self::Acc, a: Self::Word, b: Self::Words) -> Self::Acc {
@@ -515,6 +533,7 @@ unsafe impl<const HALVES: bool> Dot for Neon<HALVES> {
     type Word = uint8x16_t;
     type Finish = Finish;
     const LANES: usize = 4;
+    const EACH: usize = if HALVES { 2 } else { 4 };
 
     #[inline]
     fn vectorize<K: DotKernel<Finish>>(self, kernel: K) -> K::Output {

@@ -230,19 +230,45 @@ struct PoolRow<'a, F> {
     mean: Option<(u8, F)>,
 }
 
+impl<F> PoolRow<'_, F> {
+    /// `N` channels from `channel` of the pixel `x`: held in registers over the window.
+    #[inline(always)]
+    fn largest<const N: usize>(&self, out: &mut [u8], x: usize, channel: usize) {
+        let (c, [h, w], window) = (self.shape.channels, self.shape.input, self.shape.window);
+        let mut largest = [0u8; N];
+        for sy in (0..window.kernel[0]).filter_map(|ky| window.source(0, self.y, ky, h)) {
+            for sx in (0..window.kernel[1]).filter_map(|kx| window.source(1, x, kx, w)) {
+                let pixel = &self.image[(sy * w + sx) * c + channel..][..N];
+                for i in 0..N {
+                    largest[i] = largest[i].max(pixel[i]);
+                }
+            }
+        }
+        out[channel..channel + N].copy_from_slice(&largest);
+    }
+}
+
 impl<F: Fn(usize, usize) -> usize> Loops for PoolRow<'_, F> {
     #[inline(always)]
-    fn run(self) {
+    fn run(mut self) {
         let (c, [h, w], window) = (self.shape.channels, self.shape.input, self.shape.window);
         let mut sums = vec![0i32; c];
-        for (x, out) in self.out.chunks_exact_mut(c).enumerate() {
+        let all = std::mem::take(&mut self.out);
+        for (x, out) in all.chunks_exact_mut(c).enumerate() {
             let rows = (0..window.kernel[0]).filter_map(|ky| window.source(0, self.y, ky, h));
             let taps = rows.flat_map(|sy| (0..window.kernel[1]).filter_map(move |kx| Some((sy, window.source(1, x, kx, w)?))));
             let pixels = taps.map(|(sy, sx)| &self.image[(sy * w + sx) * c..][..c]);
             match &self.mean {
                 None => {
-                    out.fill(0);
-                    pixels.for_each(|pixel| out.iter_mut().zip(pixel).for_each(|(o, &v)| *o = (*o).max(v)));
+                    let mut channel = 0;
+                    while channel + 32 <= c {
+                        self.largest::<32>(out, x, channel);
+                        channel += 32;
+                    }
+                    while channel < c {
+                        self.largest::<1>(out, x, channel);
+                        channel += 1;
+                    }
                 }
                 Some((zero, divisor)) => {
                     sums.fill(0);

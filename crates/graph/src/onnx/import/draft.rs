@@ -235,6 +235,18 @@ impl Drafts {
         true
     }
 
+    /// Gives a linear layer over the width of a map, which nothing else reads, its bias, `sign` times these; false where the view is none.
+    pub fn set_bias_of_rows(&mut self, view: &View, values: &[f64], sign: f64) -> bool {
+        let draft = &mut self.nodes[view.node];
+        let Op::Linear(linear) = &mut draft.op else { return false };
+        let fits = view.exclusive && view.scale == 1.0 && !view.has_fixed() && !linear.bias && values.len() == linear.out_features;
+        if fits && draft.shape.len() == 3 {
+            linear.bias = true;
+            draft.weights.push(Tensor { shape: vec![values.len()], data: values.iter().map(|v| (v * sign) as f32).collect() });
+        }
+        fits && draft.shape.len() == 3
+    }
+
     /// Tokens `[T, D]` as a map `[D, H, W]`, the same view over it.
     pub fn tokens_to_map(&mut self, view: &View, size: [usize; 2]) -> Fit<View> {
         let node = self.reorder(view.node, Reorder::ToMap(size))?;

@@ -185,9 +185,21 @@ impl Translator<'_> {
                 self.rename(view.node, rename);
                 Ok(Value::Active(view))
             }
+            (Operand::Table, values) if self.is_width(x, constant) && self.drafts.set_bias_of_rows(x, &values, sign) => {
+                let rename = self.weighted_name(o, &[1 - at]);
+                self.rename(x.node, rename);
+                Ok(Value::Active(x.clone()))
+            }
             (Operand::Table, values) if sign == 1.0 => self.position(o, at, x, constant, &values),
             (Operand::Table, _) => Err(format!("a table {:?} taken away from {}", constant.dims, x.describe())),
         }
+    }
+
+    /// Whether a constant has one value for each column of a map.
+    fn is_width(&self, x: &View, constant: &Constant) -> bool {
+        let width = self.drafts.shape(x.node).get(2).copied();
+        let is_last = x.rank() == 4 && x.is_axis(3, 2);
+        is_last && width.is_some_and(|w| constant.len() == w && constant.dims.last() == Some(&w))
     }
 
     /// A better name for a layer, from its bias.

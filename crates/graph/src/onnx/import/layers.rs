@@ -222,8 +222,12 @@ impl Translator<'_> {
         let x = match x.rank() {
             4 => self.drafts.as_map(&x)?.unwrap_or(x),
             2 => self.drafts.as_vector(&x)?,
-            // [N, D, T]: a map of one column.
-            3 if !x.is_axis(1, 0) => self.drafts.as_map(&x.unsqueeze(3))?.and_then(|m| m.squeeze(3)).ok_or("expected channels second")?,
+            3 if !x.is_axis(1, 0) => match self.drafts.as_rows(&x) {
+                // [N, T, D]: tokens are the channels.
+                Ok(rows) if rows.is_axis(1, 0) => rows,
+                // [N, D, T]: a map of one column.
+                _ => self.drafts.as_map(&x.unsqueeze(3))?.and_then(|m| m.squeeze(3)).ok_or("expected channels second")?,
+            },
             _ => x,
         };
         let eps = o.float("epsilon").unwrap_or(1e-5);
