@@ -20,6 +20,7 @@ mod elementwise;
 mod filter;
 mod gemm;
 pub mod int8;
+mod largest;
 mod layout;
 mod memory;
 mod normalise;

@@ -3,6 +3,7 @@
 use crate::bf16::isa::{Bf16, Loops, looped};
 use crate::bf16::{round, widen};
 use crate::elementwise::Function;
+use crate::largest::largest_row;
 use crate::pool::PoolShape;
 use crate::threads::each_chunk;
 
@@ -117,59 +118,10 @@ struct LargestRow<'a> {
     y: usize,
 }
 
-/// An integer that is larger where a number is; that of a NaN is the largest.
-#[inline(always)]
-fn key(number: u16) -> i16 {
-    let signed = number as i16;
-    let ordered = signed ^ ((signed >> 15) & 0x7fff);
-    if number & 0x7fff > 0x7f80 { i16::MAX } else { ordered }
-}
-
-/// The number of a key.
-#[inline(always)]
-fn number(key: i16) -> u16 {
-    (key ^ ((key >> 15) & 0x7fff)) as u16
-}
-
-impl LargestRow<'_> {
-    /// `N` channels from `channel` of the pixel `x`: held in registers over the window.
-    #[inline(always)]
-    fn channels<const N: usize>(&self, x: usize, channel: usize) -> [u16; N] {
-        let (c, [h, w], window) = (self.shape.channels, self.shape.input, self.shape.window);
-        let mut largest = [key(f32_bits(f32::NEG_INFINITY)); N];
-        for sy in (0..window.kernel[0]).filter_map(|ky| window.source(0, self.y, ky, h)) {
-            for sx in (0..window.kernel[1]).filter_map(|kx| window.source(1, x, kx, w)) {
-                let pixel = &self.image[(sy * w + sx) * c + channel..][..N];
-                for i in 0..N {
-                    largest[i] = largest[i].max(key(pixel[i]));
-                }
-            }
-        }
-        largest.map(number)
-    }
-}
-
-/// The upper half of a number's bits.
-const fn f32_bits(number: f32) -> u16 {
-    (number.to_bits() >> 16) as u16
-}
-
 impl Loops for LargestRow<'_> {
     #[inline(always)]
-    fn run(mut self) {
-        let c = self.shape.channels;
-        let out = std::mem::take(&mut self.out);
-        for (x, out) in out.chunks_exact_mut(c).enumerate() {
-            let mut channel = 0;
-            while channel + 32 <= c {
-                out[channel..channel + 32].copy_from_slice(&self.channels::<32>(x, channel));
-                channel += 32;
-            }
-            while channel < c {
-                out[channel] = self.channels::<1>(x, channel)[0];
-                channel += 1;
-            }
-        }
+    fn run(self) {
+        largest_row(self.out, self.image, self.shape, self.y);
     }
 }
 

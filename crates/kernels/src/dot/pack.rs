@@ -18,7 +18,12 @@ impl Layout {
     }
 }
 
-/// `[k, n]` packed for the tile: panels of one to three vectors of columns (two where vectors have eight lanes), each panel's words contiguous.
+/// Bytes of a panel of three vectors beyond which panels have two: such a panel is fetched from the second level of the cache for each tile, and
+/// a tile of more rows under fewer columns fetches less.
+const DEEP: usize = 200 << 10;
+
+/// `[k, n]` packed for the tile: panels of one to three vectors of columns (two where vectors have eight lanes, or k is deep), each panel's words
+/// contiguous.
 #[derive(Debug, Clone)]
 pub(crate) struct PackedWords<F> {
     pub family: F,
@@ -64,15 +69,20 @@ impl<F: Family> PackedWords<F> {
     }
 
     pub fn panels(&self) -> usize {
-        let vectors = self.n.div_ceil(self.family.lanes());
-        if self.family.lanes() == 8 { vectors.div_ceil(2) } else { vectors.div_ceil(3) }
+        self.n.div_ceil(self.family.lanes()).div_ceil(if self.in_pairs() { 2 } else { 3 })
+    }
+
+    /// Whether panels have two vectors at most.
+    fn in_pairs(&self) -> bool {
+        let lanes = self.family.lanes();
+        lanes == 8 || lanes == 16 && self.layout.segments * self.layout.words * 3 * lanes * 4 > DEEP
     }
 
     /// First vector and vectors of a panel: threes, but twos at the end rather than a one. Sixteen registers of eight lanes hold more rows of
     /// sums under two vectors, so that what is made of each word of B serves more of them.
     fn vectors(&self, index: usize) -> (usize, usize) {
         let all = self.n.div_ceil(self.family.lanes());
-        if self.family.lanes() == 8 {
+        if self.in_pairs() {
             return (index * 2, 2.min(all - index * 2));
         }
         let panels = all.div_ceil(3);

@@ -1,6 +1,7 @@
 //! Conversions, sums and pooling of byte maps, NHWC.
 
 use crate::int8::{LIMIT, nearest, requantize};
+use crate::largest::largest_row;
 use crate::pool::PoolShape;
 use crate::threads::each_chunk;
 use crate::vectorize::{Loops, vectorized};
@@ -220,83 +221,58 @@ pub fn add(output: &mut [u8], quant: Quant, (a, qa): (&[u8], Quant), (b, qb): (&
     });
 }
 
-/// One row of a pooling's output.
-struct PoolRow<'a, F> {
+/// One row of a pooling's output: the mean of the bytes under each window, by the divisor of column `x` with so many taps.
+struct MeanRow<'a, F> {
     out: &'a mut [u8],
     image: &'a [u8],
     shape: &'a PoolShape,
     y: usize,
-    /// Of a maximum: none. Of a mean: zero point, and the divisor of column `x` with so many taps.
-    mean: Option<(u8, F)>,
+    zero: u8,
+    divisor: F,
 }
 
-impl<F> PoolRow<'_, F> {
-    /// `N` channels from `channel` of the pixel `x`: held in registers over the window.
+impl<F: Fn(usize, usize) -> usize> Loops for MeanRow<'_, F> {
     #[inline(always)]
-    fn largest<const N: usize>(&self, out: &mut [u8], x: usize, channel: usize) {
-        let (c, [h, w], window) = (self.shape.channels, self.shape.input, self.shape.window);
-        let mut largest = [0u8; N];
-        for sy in (0..window.kernel[0]).filter_map(|ky| window.source(0, self.y, ky, h)) {
-            for sx in (0..window.kernel[1]).filter_map(|kx| window.source(1, x, kx, w)) {
-                let pixel = &self.image[(sy * w + sx) * c + channel..][..N];
-                for i in 0..N {
-                    largest[i] = largest[i].max(pixel[i]);
-                }
-            }
-        }
-        out[channel..channel + N].copy_from_slice(&largest);
-    }
-}
-
-impl<F: Fn(usize, usize) -> usize> Loops for PoolRow<'_, F> {
-    #[inline(always)]
-    fn run(mut self) {
+    fn run(self) {
         let (c, [h, w], window) = (self.shape.channels, self.shape.input, self.shape.window);
         let mut sums = vec![0i32; c];
-        let all = std::mem::take(&mut self.out);
-        for (x, out) in all.chunks_exact_mut(c).enumerate() {
+        for (x, out) in self.out.chunks_exact_mut(c).enumerate() {
             let rows = (0..window.kernel[0]).filter_map(|ky| window.source(0, self.y, ky, h));
             let taps = rows.flat_map(|sy| (0..window.kernel[1]).filter_map(move |kx| Some((sy, window.source(1, x, kx, w)?))));
-            let pixels = taps.map(|(sy, sx)| &self.image[(sy * w + sx) * c..][..c]);
-            match &self.mean {
-                None => {
-                    let mut channel = 0;
-                    while channel + 32 <= c {
-                        self.largest::<32>(out, x, channel);
-                        channel += 32;
-                    }
-                    while channel < c {
-                        self.largest::<1>(out, x, channel);
-                        channel += 1;
-                    }
-                }
-                Some((zero, divisor)) => {
-                    sums.fill(0);
-                    let mut count = 0;
-                    for pixel in pixels {
-                        count += 1;
-                        sums.iter_mut().zip(pixel).for_each(|(s, &v)| *s += i32::from(v));
-                    }
-                    let zero = i32::from(*zero);
-                    let (low, high, scale) = (-zero as f32, (255 - zero) as f32, 1.0 / divisor(x, count).max(1) as f32);
-                    out.iter_mut()
-                        .zip(&sums)
-                        .for_each(|(o, &s)| *o = requantize((s - count as i32 * zero) as f32 * scale, low, high, zero));
-                }
+            sums.fill(0);
+            let mut count = 0;
+            for pixel in taps.map(|(sy, sx)| &self.image[(sy * w + sx) * c..][..c]) {
+                count += 1;
+                sums.iter_mut().zip(pixel).for_each(|(s, &v)| *s += i32::from(v));
             }
+            let zero = i32::from(self.zero);
+            let (low, high, scale) = (-zero as f32, (255 - zero) as f32, 1.0 / (self.divisor)(x, count).max(1) as f32);
+            out.iter_mut().zip(&sums).for_each(|(o, &s)| *o = requantize((s - count as i32 * zero) as f32 * scale, low, high, zero));
         }
     }
 }
 
-fn pool(output: &mut [u8], input: &[u8], shape: &PoolShape, mean: Option<(u8, &(impl Fn(usize, usize, usize) -> usize + Sync))>) {
+/// One row of a pooling's output: the largest byte under each window.
+struct LargestRow<'a> {
+    out: &'a mut [u8],
+    image: &'a [u8],
+    shape: &'a PoolShape,
+    y: usize,
+}
+
+impl Loops for LargestRow<'_> {
+    #[inline(always)]
+    fn run(self) {
+        largest_row(self.out, self.image, self.shape, self.y);
+    }
+}
+
+/// `row(output row, y, image)` for each row of the output.
+fn pool<'a>(output: &mut [u8], input: &'a [u8], shape: &PoolShape, row: impl Fn(&mut [u8], usize, &'a [u8]) + Sync) {
     let (c, [h, w], [oh, ow]) = (shape.channels, shape.input, shape.output);
     assert_eq!(input.len(), shape.batch * h * w * c, "input");
     assert_eq!(output.len(), shape.pixels() * c, "output");
-    each_chunk(output, ow * c, |row, out| {
-        let (y, image) = (row % oh, &input[row / oh * h * w * c..][..h * w * c]);
-        let mean = mean.map(|(zero, divisor)| (zero, move |x, count| divisor(y, x, count)));
-        vectorized(PoolRow { out, image, shape, y, mean });
-    });
+    each_chunk(output, ow * c, |index, out| row(out, index % oh, &input[index / oh * h * w * c..][..h * w * c]));
 }
 
 /// Maxima, in the scale of the input; padding never wins, and a window of padding alone gives the least value.
@@ -304,7 +280,7 @@ fn pool(output: &mut [u8], input: &[u8], shape: &PoolShape, mean: Option<(u8, &(
 /// # Panics
 /// Where sizes disagree.
 pub fn max_pool(output: &mut [u8], input: &[u8], shape: &PoolShape) {
-    pool(output, input, shape, None::<(u8, &fn(usize, usize, usize) -> usize)>);
+    pool(output, input, shape, |out, y, image| vectorized(LargestRow { out, image, shape, y }));
 }
 
 /// Means, in the scale of the input, whose zero point is `zero`; `padding_end` and `count_padding` as in [`crate::average_pool`].
@@ -312,10 +288,12 @@ pub fn max_pool(output: &mut [u8], input: &[u8], shape: &PoolShape) {
 /// # Panics
 /// Where sizes disagree.
 pub fn average_pool(output: &mut [u8], input: &[u8], zero: u8, shape: &PoolShape, padding_end: [usize; 2], count_padding: bool) {
-    let divisor = |y: usize, x: usize, count: usize| {
-        if count_padding { shape.padded_taps(0, y, padding_end[0]) * shape.padded_taps(1, x, padding_end[1]) } else { count }
-    };
-    pool(output, input, shape, Some((zero, &divisor)));
+    pool(output, input, shape, |out, y, image| {
+        let divisor = |x: usize, count: usize| {
+            if count_padding { shape.padded_taps(0, y, padding_end[0]) * shape.padded_taps(1, x, padding_end[1]) } else { count }
+        };
+        vectorized(MeanRow { out, image, shape, y, zero, divisor });
+    });
 }
 
 /// Means over all `pixels` of each image: `[N, pixels, C] -> [N, C]`, in f32.
