@@ -87,9 +87,7 @@ impl<T: Ordered> Under<'_, T> {
                 }
             }
         }
-        for i in 0..N {
-            out[i] = T::of(largest[i]);
-        }
+        out[..N].iter_mut().zip(largest).for_each(|(out, key)| *out = T::of(key));
     }
 }
 
