@@ -54,8 +54,11 @@ fn beside_burn(ledger: &mut Ledger, case: &Case, batch: usize, frozen: &[bool], 
     let place = |what: &str| format!("{}, frozen {frozen:?}, norms by {mode:?}, {what}", graph.name);
     ledger.note(row, place("loss"), (plan.0 - burn.0).abs() / burn.0.abs().max(1e-3), 0.0);
     assert_eq!(plan.1.keys().collect::<Vec<_>>(), burn.1.keys().collect::<Vec<_>>(), "{}", graph.name);
+    // Before a norm the gradient of a bias is nothing: sums over whole maps that cancel, and leave what rounding makes of their terms.
+    let largest = burn.1.values().flatten().fold(0.0f32, |largest, value| largest.max(value.abs()));
     for (name, gradient) in &burn.1 {
-        ledger.compare(row, place(name), &plan.1[name], gradient);
+        let terms = if name.ends_with(".bias") { largest } else { 0.0 };
+        ledger.compare_beside(row, place(name), (&plan.1[name], gradient), terms.into());
     }
     ledger.compare(row, place("input"), &plan.2.data, &burn.2.data);
     for (name, tensor) in burn.3.weights() {
@@ -95,7 +98,6 @@ fn of_zoo(name: &str, size: usize) -> Graph {
 }
 
 #[test]
-#[ignore = "fails: one bias of random graph 27 is off by 2.6e-3"]
 fn plans_agree_with_burn_on_networks() {
     judge(|ledger| {
         let zoo = [("tiny_cnn", 28), ("resnet18", 64), ("efficientnet_lite0", 64), ("vit_tiny_patch16_224", 32)];
@@ -110,40 +112,49 @@ fn plans_agree_with_burn_on_networks() {
     });
 }
 
+/// Lite0 without corners: see the next test.
 #[test]
 fn ten_steps_end_in_the_same_weights() {
-    ten_steps_agree(&[("tiny_cnn", 28), ("resnet18", 64), ("vit_tiny_patch16_224", 32)]);
-}
-
-#[test]
-#[ignore = "fails: weights are 1.5e-2 apart after ten steps, moved by .33"]
-fn ten_steps_of_lite0_end_in_the_same_weights() {
-    ten_steps_agree(&[("efficientnet_lite0", 64)]);
-}
-
-/// Ten steps of SGD on a few images: the weights move together.
-fn ten_steps_agree(networks: &[(&str, usize)]) {
+    let networks = [("tiny_cnn", 28), ("resnet18", 64), ("vit_tiny_patch16_224", 32)].map(|(name, size)| of_zoo(name, size));
     judge(|ledger| {
-        for &(name, size) in networks {
-            let graph = of_zoo(name, size);
+        for graph in networks.into_iter().chain([smooth(of_zoo("efficientnet_lite0", 64))]) {
             let start = graph.init_weights(3);
             let [plan, burn] = [Backend::Plan, Backend::Burn].map(|backend| ten_steps(&graph, &start, backend));
-            let (mut distance, mut length, mut moved) = (0.0, 0.0, 0.0);
-            for (name, burn) in &burn {
-                for ((&p, &b), &s) in plan[name].data.iter().zip(&burn.data).zip(&start[name].data) {
-                    distance += f64::from(p - b).powi(2);
-                    length += f64::from(b).powi(2);
-                    moved += f64::from(b - s).powi(2);
-                }
-            }
-            let (relative, moved) = ((distance / length).sqrt(), (moved / length).sqrt());
-            println!("{name}: {relative:.1e} of the weights' length apart, moved by {moved:.1e}");
-            ledger.note(Row::TenSteps, name, relative, relative);
-            assert!(moved > 10.0 * relative, "{name}: moved by {moved}, apart by {relative}");
+            let (relative, moved) = (distance(&plan, &burn), distance(&start, &burn));
+            println!("{}: {relative:.1e} of the weights' length apart, moved by {moved:.1e}", graph.name);
+            ledger.note(Row::TenSteps, &graph.name, relative, relative);
+            assert!(moved > 10.0 * relative, "{}: moved by {moved}, apart by {relative}", graph.name);
         }
     });
 }
 
+/// With its clamps, Lite0 forgets its last bits within ten steps of eight small images: values cross corners, and norms of a few values each
+/// magnify that. A plan is then as far from Burn as from itself with the last bit of each weight changed.
+#[test]
+fn ten_steps_with_clamps_are_as_near_as_a_change_of_the_last_bits() {
+    let graph = of_zoo("efficientnet_lite0", 64);
+    let start = graph.init_weights(3);
+    let mut other = start.clone();
+    other.values_mut().flat_map(|tensor| &mut tensor.data).for_each(|value| *value = f32::from_bits(value.to_bits() ^ 1));
+    let [plan, burn] = [Backend::Plan, Backend::Burn].map(|backend| ten_steps(&graph, &start, backend));
+    let (beside, itself) = (distance(&plan, &burn), distance(&plan, &ten_steps(&graph, &other, Backend::Plan)));
+    println!("beside Burn {beside:.1e}, beside itself {itself:.1e}");
+    assert!(beside <= 3.0 * itself, "{beside:.1e} beside Burn, {itself:.1e} beside itself with other last bits");
+}
+
+/// How far two sets of weights are apart, statistics included, as a share of the second's length.
+fn distance(a: &Weights, b: &Weights) -> f64 {
+    let (mut distance, mut length) = (0.0, 0.0);
+    for (name, b) in b {
+        for (&a, &b) in a[name].data.iter().zip(&b.data) {
+            distance += f64::from(a - b).powi(2);
+            length += f64::from(b).powi(2);
+        }
+    }
+    (distance / length).sqrt()
+}
+
+/// Ten steps of SGD on a few images.
 fn ten_steps(graph: &Graph, start: &Weights, backend: Backend) -> Weights {
     let input = noise(&[&[8], graph.input_shape()].concat(), 4);
     let options = FitOptions { optimizer: OptimizerKind::Sgd, momentum: 0.0, weight_decay: 1e-4, ..FitOptions::default() };

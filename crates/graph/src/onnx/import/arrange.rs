@@ -199,9 +199,15 @@ impl Translator<'_> {
 
     fn concat_views(&mut self, o: &Operator, views: Vec<View>, axis: usize) -> Fit<View> {
         let mut parts = Vec::with_capacity(views.len());
+        // Tokens of which some are still a map.
+        let tokens = views.iter().all(|v| v.rank() == 3) && views.iter().any(|v| self.drafts.shape(v.node).len() == 2);
         let rank = views.iter().map(|v| self.drafts.shape(v.node).len()).max().unwrap_or(1);
+        let rank = if tokens { 2 } else { rank };
         for view in &views {
             let mut view = self.drafts.settle(view)?;
+            if tokens && self.drafts.shape(view.node).len() == 3 {
+                view = self.drafts.as_rows(&view)?;
+            }
             let shape = self.drafts.shape(view.node).to_vec();
             if rank == 3 && shape.len() == 2 {
                 view = self.drafts.as_map(&view)?.unwrap_or(view);
@@ -335,6 +341,11 @@ impl Translator<'_> {
         let x = self.unpadded(o)?;
         let axis = self.axis(o.int("axis").unwrap_or(0), x.rank())?;
         let indices = self.constant(o, 1).ok_or("indices that are computed")?;
+        let x = match self.drafts.as_rows(&x) {
+            // Tokens that are still a map.
+            Ok(rows) if x.rank() == 3 && self.drafts.shape(x.node).len() == 3 && rows.is_axis(axis, 0) => rows,
+            _ => x,
+        };
         let size = x.size(axis) as i64;
         let Some(&[index]) = indices.as_ints().as_deref() else { return Err("more than one index".into()) };
         let index =

@@ -203,7 +203,7 @@ impl View {
     /// `target` has no -1 and no 0 left, and the right volume.
     pub fn reshape(&self, target: &[Dim], batch: Option<usize>) -> Option<Self> {
         let mut view = self.clone();
-        let mut dims = Vec::with_capacity(target.len());
+        let mut dims: Vec<Vec<Factor>> = Vec::with_capacity(target.len());
         let mut taken = 0;
         for &dim in target {
             let (mut rest, mut wants_batch) = match dim {
@@ -226,6 +226,14 @@ impl View {
                         } else if size.is_multiple_of(rest) {
                             view.split(atom, rest);
                             rest = 1;
+                            // Those behind it have other numbers now, also where they are done.
+                            for factor in dims.iter_mut().flatten().chain(&mut factors) {
+                                if let Factor::Atom(done) = factor
+                                    && *done > atom
+                                {
+                                    *done += 1;
+                                }
+                            }
                         } else {
                             return None;
                         }
@@ -376,6 +384,15 @@ mod tests {
         assert_eq!(flat.reshape(&known(&[2, 5, 4]), None).unwrap().dims, key.dims);
         assert!(joined.reshape(&known(&[7, 24]), None).is_none());
         assert!(joined.reshape(&[Dim::Known(5), Dim::Batch(24)], None).is_none());
+    }
+
+    #[test]
+    fn dimensions_that_are_done_keep_their_atoms_when_another_is_split() {
+        // Tokens as channels first, then as a map.
+        let map = View::of(0, &[6, 8]).transpose(&[0, 2, 1]).reshape(&known(&[8, 2, 3]), None).unwrap();
+        assert_eq!(map.describe(), "[N, 8, 2, 3]");
+        assert_eq!(map.sequence(), [2, 0, 1]);
+        assert_eq!(map.reshape(&known(&[8, 6]), None).unwrap().describe(), "[N, 8, 6]");
     }
 
     #[test]
