@@ -90,7 +90,7 @@ fn options(args: &args::Audit) -> Result<AuditOptions> {
 }
 
 fn read_recipe(flag: &str, file: &Path, seed: u64) -> Result<Recipe> {
-    let text = std::fs::read_to_string(file).with_context(|| format!("cannot read {}", file.display()))?;
+    let text = std::fs::read_to_string(file).map_err(|error| Usage(format!("{flag}: cannot read {}: {error}", file.display())))?;
     Ok(Recipe { seed, ..Recipe::parse(&text).with_context(|| format!("{flag} {}", file.display()))? })
 }
 

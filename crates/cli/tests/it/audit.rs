@@ -68,6 +68,16 @@ fn labels_are_judged_and_proposed_and_the_gain_is_measured() {
     assert_eq!(applied["relabelled"], plan.lines().count() as u64 - 1, "{applied}");
     let gain = &applied["comparison"];
     assert!(gain["gain"].as_f64().unwrap() >= 0.0 && gain["ci95"].as_array().unwrap().len() == 2, "{applied}");
+
+    // The network that a recipe trains instead of the probe.
+    place.write("net.toml", "method = \"scratch\"\n[fit]\nepochs = 6\nbatch_size = 4\nlr = 0.003\n");
+    let compare = ["audit", "sky", "--apply", "plan.csv", "--compare", "--recipe", "net.toml", "--json"];
+    let told = place.run(compare.into_iter().chain(["--manifest", "sky/net.csv"])).expect(0);
+    let gain = &told.json()["comparison"];
+    assert!(gain["trained"].as_str().unwrap().contains("tiny_cnn") && gain["ci95"].as_array().unwrap().len() == 2, "{gain}");
+    let told = place.run(["audit", "sky", "--apply", "plan.csv", "--compare", "--recipe", "nowhere.toml", "--manifest", "sky/none.csv"]);
+    let told = told.expect(2);
+    assert!(told.stderr.contains("nowhere.toml") && !place.path("sky/none.csv").exists(), "{}", told.stderr);
 }
 
 #[test]
