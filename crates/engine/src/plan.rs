@@ -62,9 +62,8 @@ impl Plan {
         let (before, after) = self.steps.split_at(apart);
         let last: BTreeMap<usize, usize> = before.iter().map(|step| (step.output, step.size * step.bytes)).collect();
         let is_read = |slot: usize| {
-            let next = after.iter().find_map(|step| {
-                if step.inputs.contains(&slot) { Some(true) } else { (step.output == slot).then_some(false) }
-            });
+            let next =
+                after.iter().find_map(|step| if step.inputs.contains(&slot) { Some(true) } else { (step.output == slot).then_some(false) });
             next.unwrap_or_else(|| self.outputs.contains(&slot))
         };
         self.held = last.into_iter().filter(|&(slot, _)| is_read(slot)).collect();

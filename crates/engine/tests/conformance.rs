@@ -265,6 +265,41 @@ fn large_inverted_residuals_agree_with_the_reference() {
     assert!(peak > 0 && peak < written * 3 * 4, "{peak} bytes for {written} values an image");
 }
 
+/// Maps so large that narrow plans take the images one by one, with values of them that are read later: by another layer, an addition, a caller.
+#[test]
+fn images_of_large_maps_go_one_by_one_and_keep_their_values() {
+    let mut b = GraphBuilder::new("large", [3, 96, 104]);
+    let x = b.conv("stem", b.input(), Conv2d::new(3, 40, 3).stride(1).padding(1).with_bias());
+    let wide = b.conv("depthwise", x, Conv2d::new(40, 40, 5).groups(40).stride(2).padding(2).with_bias());
+    let x = b.conv("down", wide, Conv2d::new(40, 12, 3).stride(4).padding(1).with_bias());
+    let early = b.activation("early", x, Activation::Relu);
+    let y = b.conv("again", wide, Conv2d::new(40, 12, 1).stride(4).with_bias());
+    let x = b.sum("sum", early, y);
+    let x = b.conv("last", x, Conv2d::new(12, 12, 3).padding(1).with_bias());
+    let x = b.sum("residual", x, early);
+    let x = b.global_avg_pool("pool", x);
+    let x = b.linear("fc", x, 4);
+    let graph = b.finish(x).unwrap();
+    let weights = weights(&graph, 3);
+    let images = random(&[3, 3, 96, 104], &mut ChaCha8Rng::seed_from_u64(5));
+    let taps: Vec<NodeId> = ["early", "residual", "fc"].iter().map(|name| graph.find(name).unwrap()).collect();
+    for precision in PRECISIONS {
+        let mut engine = engine_in(precision, &graph, &weights, 2);
+        for outputs in [&taps[..], &[]] {
+            let together = engine.run(&images, outputs).unwrap();
+            for (n, image) in images.data.chunks_exact(3 * 96 * 104).enumerate() {
+                let alone = engine.run(&Tensor::new([1, 3, 96, 104], image.to_vec()).unwrap(), outputs).unwrap();
+                for (all, one) in together.iter().zip(&alone) {
+                    assert_eq!(all.data[n * one.data.len()..(n + 1) * one.data.len()], one.data[..], "{precision:?}, image {n}");
+                }
+            }
+        }
+        let (few, many) = (engine.peak_activations(&[], 2).unwrap(), engine.peak_activations(&[], 20).unwrap());
+        let large = 96 * 104 * 40;
+        assert_eq!(many - few > 18 * large, precision == Precision::F32, "{precision:?}: {few} and {many} bytes");
+    }
+}
+
 #[test]
 fn maps_made_of_tokens_and_slices_agree_with_the_reference() {
     let mut b = GraphBuilder::new("maps", [3, 6, 8]);

@@ -445,7 +445,10 @@ unsafe impl Dot for Avx512Pairs {
     #[inline(always)]
     unsafe fn join(self, words: *mut u32, numbers: &[*const u8; 4]) -> bool {
         unsafe {
-            let [first, second] = [numbers[0], numbers[1]].map(#[inline(always)] |p| _mm512_cvtepu16_epi32(_mm256_loadu_si256(p.cast())));
+            let [first, second] = [numbers[0], numbers[1]].map(
+                #[inline(always)]
+                |p| _mm512_cvtepu16_epi32(_mm256_loadu_si256(p.cast())),
+            );
             _mm512_storeu_si512(words.cast(), _mm512_or_si512(first, _mm512_slli_epi32::<16>(second)));
         }
         true

@@ -272,7 +272,13 @@ impl<F: Family, T: Narrow> Task<'_, F, T> {
 
     /// `XT` columns of row `y` of the task from column `x`, as far as there are so many. A word is read once for all windows that it meets.
     #[inline(always)]
-    fn shifting<D: Dot<Finish = F::Finish>, const KW: usize, const S: usize, const XT: usize>(&self, d: D, band: &[u32], y: usize, x: usize) {
+    fn shifting<D: Dot<Finish = F::Finish>, const KW: usize, const S: usize, const XT: usize>(
+        &self,
+        d: D,
+        band: &[u32],
+        y: usize,
+        x: usize,
+    ) {
         const { assert!((FEWEST * S).is_multiple_of(D::EACH) && XT.is_multiple_of(FEWEST) && XT <= 8) };
         let (window, first, words) = (&self.shape.window, self.slice * SLICE, const { words_of_row(KW, D::EACH) });
         let (count, all) = (SLICE.min(self.shape.channels - first), window.kernel[0] * D::EACH * words);

@@ -332,7 +332,7 @@ macro_rules! eight_lanes {
             type Word = __m256i;
             type Finish = Finish;
             const LANES: usize = 8;
-    const EACH: usize = if HALVES { 2 } else { 4 };
+            const EACH: usize = if HALVES { 2 } else { 4 };
 
             #[inline]
             fn vectorize<K: DotKernel<Finish>>(self, kernel: K) -> K::Output {
@@ -460,10 +460,16 @@ unsafe impl<const HALVES: bool> Dot for Avx512<HALVES> {
     unsafe fn join(self, words: *mut u32, numbers: &[*const u8; 4]) -> bool {
         unsafe {
             let joined = if HALVES {
-                let [a, b] = [numbers[0], numbers[1]].map(#[inline(always)] |p| _mm512_cvtepu16_epi32(_mm256_loadu_si256(p.cast())));
+                let [a, b] = [numbers[0], numbers[1]].map(
+                    #[inline(always)]
+                    |p| _mm512_cvtepu16_epi32(_mm256_loadu_si256(p.cast())),
+                );
                 _mm512_or_si512(a, _mm512_slli_epi32::<16>(b))
             } else {
-                let [a, b, c, d] = numbers.map(#[inline(always)] |p| _mm512_cvtepu8_epi32(_mm_loadu_si128(p.cast())));
+                let [a, b, c, d] = numbers.map(
+                    #[inline(always)]
+                    |p| _mm512_cvtepu8_epi32(_mm_loadu_si128(p.cast())),
+                );
                 let (low, high) = (_mm512_or_si512(a, _mm512_slli_epi32::<8>(b)), _mm512_or_si512(c, _mm512_slli_epi32::<8>(d)));
                 _mm512_or_si512(low, _mm512_slli_epi32::<16>(high))
             };
