@@ -1,7 +1,19 @@
-//! The largest of the values under each window, for numbers that are ordered by an integer.
+//! Pools of narrow maps row by row, and the largest of the values under each window, for numbers that are ordered by an integer.
 
 use crate::buffer::Number;
 use crate::pool::PoolShape;
+use crate::threads::each_chunk;
+
+/// `row(output row, y, image)` for each row of the output of a pooling.
+///
+/// # Panics
+/// Where sizes disagree.
+pub(crate) fn each_row<'a, T: Number>(output: &mut [T], input: &'a [T], shape: &PoolShape, row: impl Fn(&mut [T], usize, &'a [T]) + Sync) {
+    let (c, [h, w], [oh, ow]) = (shape.channels, shape.input, shape.output);
+    assert_eq!(input.len(), shape.batch * h * w * c, "input");
+    assert_eq!(output.len(), shape.pixels() * c, "output");
+    each_chunk(output, ow * c, |index, out| row(out, index % oh, &input[index / oh * h * w * c..][..h * w * c]));
+}
 
 /// A number that an integer orders.
 pub(crate) trait Ordered: Number {

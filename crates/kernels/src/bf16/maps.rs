@@ -3,7 +3,7 @@
 use crate::bf16::isa::{Bf16, Loops, looped};
 use crate::bf16::{round, widen};
 use crate::elementwise::Function;
-use crate::largest::largest_row;
+use crate::largest::{each_row, largest_row};
 use crate::pool::PoolShape;
 use crate::threads::each_chunk;
 
@@ -125,21 +125,13 @@ impl Loops for LargestRow<'_> {
     }
 }
 
-/// `row(output row, y, image)` for each row of the output.
-fn pool<'a>(output: &mut [u16], input: &'a [u16], shape: &PoolShape, row: impl Fn(&mut [u16], usize, &'a [u16]) + Sync) {
-    let (c, [h, w], [oh, ow]) = (shape.channels, shape.input, shape.output);
-    assert_eq!(input.len(), shape.batch * h * w * c, "input");
-    assert_eq!(output.len(), shape.pixels() * c, "output");
-    each_chunk(output, ow * c, |index, out| row(out, index % oh, &input[index / oh * h * w * c..][..h * w * c]));
-}
-
 /// Maxima; padding never wins, NaN always does.
 ///
 /// # Panics
 /// Where sizes disagree.
 pub fn max_pool(output: &mut [u16], input: &[u16], shape: &PoolShape) {
     let isa = Bf16::best();
-    pool(output, input, shape, |out, y, image| looped(isa, LargestRow { out, image, shape, y }));
+    each_row(output, input, shape, |out, y, image| looped(isa, LargestRow { out, image, shape, y }));
 }
 
 /// Means; `padding_end` and `count_padding` as in [`crate::average_pool`].
@@ -148,7 +140,7 @@ pub fn max_pool(output: &mut [u16], input: &[u16], shape: &PoolShape) {
 /// Where sizes disagree.
 pub fn average_pool(output: &mut [u16], input: &[u16], shape: &PoolShape, padding_end: [usize; 2], count_padding: bool) {
     let isa = Bf16::best();
-    pool(output, input, shape, |out, y, image| {
+    each_row(output, input, shape, |out, y, image| {
         let divisor = |x: usize, count: usize| {
             let inside = shape.padded_taps(0, y, padding_end[0]) * shape.padded_taps(1, x, padding_end[1]);
             (if count_padding { inside } else { count }).max(1) as f32

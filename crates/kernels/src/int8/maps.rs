@@ -1,7 +1,7 @@
 //! Conversions, sums and pooling of byte maps, NHWC.
 
 use crate::int8::{LIMIT, nearest, requantize};
-use crate::largest::largest_row;
+use crate::largest::{each_row, largest_row};
 use crate::pool::PoolShape;
 use crate::threads::each_chunk;
 use crate::vectorize::{Loops, vectorized};
@@ -267,20 +267,12 @@ impl Loops for LargestRow<'_> {
     }
 }
 
-/// `row(output row, y, image)` for each row of the output.
-fn pool<'a>(output: &mut [u8], input: &'a [u8], shape: &PoolShape, row: impl Fn(&mut [u8], usize, &'a [u8]) + Sync) {
-    let (c, [h, w], [oh, ow]) = (shape.channels, shape.input, shape.output);
-    assert_eq!(input.len(), shape.batch * h * w * c, "input");
-    assert_eq!(output.len(), shape.pixels() * c, "output");
-    each_chunk(output, ow * c, |index, out| row(out, index % oh, &input[index / oh * h * w * c..][..h * w * c]));
-}
-
 /// Maxima, in the scale of the input; padding never wins, and a window of padding alone gives the least value.
 ///
 /// # Panics
 /// Where sizes disagree.
 pub fn max_pool(output: &mut [u8], input: &[u8], shape: &PoolShape) {
-    pool(output, input, shape, |out, y, image| vectorized(LargestRow { out, image, shape, y }));
+    each_row(output, input, shape, |out, y, image| vectorized(LargestRow { out, image, shape, y }));
 }
 
 /// Means, in the scale of the input, whose zero point is `zero`; `padding_end` and `count_padding` as in [`crate::average_pool`].
@@ -288,7 +280,7 @@ pub fn max_pool(output: &mut [u8], input: &[u8], shape: &PoolShape) {
 /// # Panics
 /// Where sizes disagree.
 pub fn average_pool(output: &mut [u8], input: &[u8], zero: u8, shape: &PoolShape, padding_end: [usize; 2], count_padding: bool) {
-    pool(output, input, shape, |out, y, image| {
+    each_row(output, input, shape, |out, y, image| {
         let divisor = |x: usize, count: usize| {
             if count_padding { shape.padded_taps(0, y, padding_end[0]) * shape.padded_taps(1, x, padding_end[1]) } else { count }
         };

@@ -57,7 +57,8 @@ fn beside_burn(ledger: &mut Ledger, case: &Case, batch: usize, frozen: &[bool], 
     // Before a norm the gradient of a bias is nothing: sums over whole maps that cancel, and leave what rounding makes of their terms.
     let largest = burn.1.values().flatten().fold(0.0f32, |largest, value| largest.max(value.abs()));
     for (name, gradient) in &burn.1 {
-        let terms = if name.ends_with(".bias") { largest } else { 0.0 };
+        let is_nothing = gradient.iter().all(|value| value.abs() < 1e-3 * largest);
+        let terms = if name.ends_with(".bias") && is_nothing { largest } else { 0.0 };
         ledger.compare_beside(row, place(name), (&plan.1[name], gradient), terms.into());
     }
     ledger.compare(row, place("input"), &plan.2.data, &burn.2.data);

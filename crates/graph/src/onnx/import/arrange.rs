@@ -341,11 +341,10 @@ impl Translator<'_> {
         let x = self.unpadded(o)?;
         let axis = self.axis(o.int("axis").unwrap_or(0), x.rank())?;
         let indices = self.constant(o, 1).ok_or("indices that are computed")?;
-        let x = match self.drafts.as_rows(&x) {
-            // Tokens that are still a map.
-            Ok(rows) if x.rank() == 3 && self.drafts.shape(x.node).len() == 3 && rows.is_axis(axis, 0) => rows,
-            _ => x,
-        };
+        // Tokens that are still a map.
+        let tokens = x.rank() == 3 && self.drafts.shape(x.node).len() == 3;
+        let rows = if tokens { self.drafts.as_rows(&x).ok().filter(|rows| rows.is_axis(axis, 0)) } else { None };
+        let x = rows.unwrap_or(x);
         let size = x.size(axis) as i64;
         let Some(&[index]) = indices.as_ints().as_deref() else { return Err("more than one index".into()) };
         let index =

@@ -239,12 +239,13 @@ impl Drafts {
     pub fn set_bias_of_rows(&mut self, view: &View, values: &[f64], sign: f64) -> bool {
         let draft = &mut self.nodes[view.node];
         let Op::Linear(linear) = &mut draft.op else { return false };
-        let fits = view.exclusive && view.scale == 1.0 && !view.has_fixed() && !linear.bias && values.len() == linear.out_features;
-        if fits && draft.shape.len() == 3 {
+        let whole = view.exclusive && view.scale == 1.0 && !view.has_fixed();
+        let fits = whole && draft.shape.len() == 3 && !linear.bias && values.len() == linear.out_features;
+        if fits {
             linear.bias = true;
             draft.weights.push(Tensor { shape: vec![values.len()], data: values.iter().map(|v| (v * sign) as f32).collect() });
         }
-        fits && draft.shape.len() == 3
+        fits
     }
 
     /// Tokens `[T, D]` as a map `[D, H, W]`, the same view over it.
