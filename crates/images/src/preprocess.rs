@@ -307,15 +307,27 @@ fn to_luma(image: &Image) -> Image {
 pub(crate) fn spread(frame: &Image, out: &mut [f32], map: impl Fn(usize, f32) -> f32) {
     let stride = frame.channels();
     let plane = frame.width() * frame.height();
-    for (channel, target) in out.chunks_exact_mut(plane).enumerate() {
-        match frame.pixels() {
-            Pixels::U8(values) => {
-                let table: [f32; 256] = std::array::from_fn(|value| map(channel, value as f32 / 255.0));
+    let table = |channel: usize| -> [f32; 256] { std::array::from_fn(|value| map(channel, value as f32 / 255.0)) };
+    match frame.pixels() {
+        // Grey is read once for its three planes.
+        Pixels::U8(values) if stride == 1 && out.len() == 3 * plane => {
+            let tables = [0, 1, 2].map(table);
+            let (red, others) = out.split_at_mut(plane);
+            let (green, blue) = others.split_at_mut(plane);
+            for (((red, green), blue), &value) in red.iter_mut().zip(green).zip(blue).zip(values) {
+                [*red, *green, *blue] = [0, 1, 2].map(|channel: usize| tables[channel][usize::from(value)]);
+            }
+        }
+        Pixels::U8(values) => {
+            for (channel, target) in out.chunks_exact_mut(plane).enumerate() {
+                let table = table(channel);
                 for (to, pixel) in target.iter_mut().zip(values.chunks_exact(stride)) {
                     *to = table[usize::from(pixel[channel % stride])];
                 }
             }
-            Pixels::U16(values) => {
+        }
+        Pixels::U16(values) => {
+            for (channel, target) in out.chunks_exact_mut(plane).enumerate() {
                 for (to, pixel) in target.iter_mut().zip(values.chunks_exact(stride)) {
                     *to = map(channel, f32::from(pixel[channel % stride]) / 65535.0);
                 }

@@ -6,6 +6,7 @@ use crate::ImageError;
 #[derive(Clone, Copy)]
 pub(super) enum Format {
     Jpeg,
+    Png,
     Other { name: &'static str, format: image::ImageFormat },
 }
 
@@ -13,6 +14,7 @@ impl Format {
     pub(super) fn name(self) -> &'static str {
         match self {
             Format::Jpeg => "JPEG",
+            Format::Png => "PNG",
             Format::Other { name, .. } => name,
         }
     }
@@ -25,7 +27,7 @@ pub(super) fn of(bytes: &[u8]) -> Result<Format, ImageError> {
     match bytes {
         [] => Err(ImageError::Empty),
         [0xff, 0xd8, 0xff, ..] => Ok(Format::Jpeg),
-        [0x89, b'P', b'N', b'G', 0x0d, 0x0a, 0x1a, 0x0a, ..] => other("PNG", ImageFormat::Png),
+        [0x89, b'P', b'N', b'G', 0x0d, 0x0a, 0x1a, 0x0a, ..] => Ok(Format::Png),
         [b'G', b'I', b'F', b'8', b'7' | b'9', b'a', ..] => other("GIF", ImageFormat::Gif),
         [b'B', b'M', _, _, _, _, _, _, _, _, ..] => other("BMP", ImageFormat::Bmp),
         [b'I', b'I', 42 | 43, 0, ..] | [b'M', b'M', 0, 42 | 43, ..] => other("TIFF", ImageFormat::Tiff),

@@ -4,6 +4,7 @@ mod format;
 mod jpeg;
 mod orientation;
 mod picture;
+mod png;
 mod raster;
 mod reduced;
 
@@ -115,6 +116,10 @@ pub fn decode(bytes: &[u8], options: &DecodeOptions) -> Result<Image, ImageError
     let format = format::of(bytes)?;
     guarded(format, || match format {
         Format::Jpeg => jpeg::decode(bytes, options),
+        Format::Png => match png::decode(bytes, options)? {
+            Some(image) => Ok(image),
+            None => raster::decode(bytes, format.name(), image::ImageFormat::Png, options),
+        },
         Format::Other { name, format } => raster::decode(bytes, name, format, options),
     })
 }
@@ -132,7 +137,7 @@ pub fn decode_for(bytes: &[u8], preprocess: &Preprocess, options: &DecodeOptions
     let format = format::of(bytes)?;
     let small = match format {
         Format::Jpeg => guarded(format, || Ok(reduced::decode(bytes, options, &|whole| preprocess.eighths(whole))))?,
-        Format::Other { .. } => None,
+        Format::Png | Format::Other { .. } => None,
     };
     match small {
         Some(small) => Ok(Picture::reduced(small)),

@@ -1,4 +1,4 @@
-//! PNG, BMP, GIF, TIFF, WebP and PNM by the `image` crate's decoders.
+//! BMP, GIF, TIFF, WebP, PNM, and all PNG but the plainest, by the `image` crate's decoders.
 
 use std::error::Error;
 use std::io::{Cursor, ErrorKind};
