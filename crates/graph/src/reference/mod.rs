@@ -31,7 +31,21 @@ use number::Number;
 /// # Errors
 /// An input of the wrong shape, a tap out of range, a weight that is missing or wrongly shaped, a graph that [`Graph::check`] refuses.
 pub fn run(graph: &Graph, weights: &Weights, input: &Tensor, taps: &[NodeId]) -> Result<Vec<Tensor>, RunError> {
-    walk(graph, weights, input, Mode::Inference, taps)
+    walk(graph, weights, input, Mode::Inference, taps, |_, _| ())
+}
+
+/// [`run`], where `change` sees the values of each node before others read them: what a number format rounds off.
+///
+/// # Errors
+/// As [`run`].
+pub fn run_changed(
+    graph: &Graph,
+    weights: &Weights,
+    input: &Tensor,
+    taps: &[NodeId],
+    change: impl FnMut(NodeId, &mut Tensor),
+) -> Result<Vec<Tensor>, RunError> {
+    walk(graph, weights, input, Mode::Inference, taps, change)
 }
 
 /// How ops compute that training knows.
@@ -55,7 +69,7 @@ pub fn run_f64(
     mode: Mode<'_>,
     taps: &[NodeId],
 ) -> Result<Vec<Tensor<f64>>, RunError> {
-    walk(graph, weights, input, mode, taps)
+    walk(graph, weights, input, mode, taps, |_, _| ())
 }
 
 fn walk<T: Number>(
@@ -64,6 +78,7 @@ fn walk<T: Number>(
     input: &Tensor<T>,
     mode: Mode<'_>,
     taps: &[NodeId],
+    mut change: impl FnMut(NodeId, &mut Tensor<T>),
 ) -> Result<Vec<Tensor<T>>, RunError> {
     graph.check().map_err(|e| RunError::Interpreter(e.to_string()))?;
     graph.check_run(input, taps)?;
@@ -72,10 +87,11 @@ fn walk<T: Number>(
     let mut activations: Vec<Tensor<T>> = Vec::with_capacity(last + 1);
     for (index, node) in graph.nodes[..=last].iter().enumerate() {
         let inputs: Vec<&Tensor<T>> = node.inputs.iter().map(|id| &activations[id.0]).collect();
-        let output = match node.op {
+        let mut output = match node.op {
             Op::Input { .. } => input.clone(),
             _ => evaluate(&node.op, &inputs, &parameters(node, weights)?, mode, index),
         };
+        change(NodeId(index), &mut output);
         activations.push(output);
     }
     Ok(wanted.iter().map(|id| activations[id.0].clone()).collect())
