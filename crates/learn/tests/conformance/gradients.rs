@@ -1,6 +1,7 @@
 //! Gradients: training plans beside Burn, and both beside central differences of the reference in f64.
 
 use std::collections::BTreeMap;
+use std::path::Path;
 
 use engine::train::{Scope, TrainPlan};
 use graph::reference::{self, Mode};
@@ -113,7 +114,7 @@ fn plans_agree_with_burn_on_networks() {
     });
 }
 
-/// Lite0 without corners: see the next test.
+/// Lite0 without corners: see the tests after this one.
 #[test]
 fn ten_steps_end_in_the_same_weights() {
     let networks = [("tiny_cnn", 28), ("resnet18", 64), ("vit_tiny_patch16_224", 32)].map(|(name, size)| of_zoo(name, size));
@@ -129,7 +130,29 @@ fn ten_steps_end_in_the_same_weights() {
     });
 }
 
-/// With its clamps, Lite0 forgets its last bits within ten steps of eight small images: values cross corners, and norms of a few values each
+/// Lite0 as it is, clamps and all, from its published weights, at the size and the batch of its published figures. Where the weights have been
+/// fetched (`FIELDMARK_CACHE`).
+#[test]
+fn ten_steps_of_published_lite0_end_in_the_same_weights() {
+    let model = zoo::model("efficientnet_lite0").unwrap();
+    let file = Path::new("efficientnet_lite0").join(model.published().unwrap().file);
+    let fetched = std::env::var_os("FIELDMARK_CACHE").map(|cache| Path::new(&cache).join(file)).filter(|path| path.exists());
+    let Some(path) = fetched else { return println!("skipped: efficientnet_lite0 is not in FIELDMARK_CACHE") };
+    let graph = of_zoo("efficientnet_lite0", 224);
+    let (_, published) = zoo::load_published(model, &path).unwrap();
+    // But the classifier, which is of other classes.
+    let classifier = graph.node(graph.output).name.clone();
+    let mut start = graph.init_weights(3);
+    start.iter_mut().filter(|(name, _)| !name.starts_with(&classifier)).for_each(|(name, tensor)| *tensor = published[name].clone());
+    judge(|ledger| {
+        let [plan, burn] = [Backend::Plan, Backend::Burn].map(|backend| ten_steps(&graph, &start, backend));
+        let relative = distance(&plan, &burn);
+        println!("{relative:.1e} of the weights' length apart, moved by {:.1e}", distance(&start, &burn));
+        ledger.note(Row::TenSteps, "published Lite0", relative, relative);
+    });
+}
+
+/// With its clamps and weights as it starts, Lite0 forgets its last bits within ten steps of eight small images: values cross corners, and norms of a few values each
 /// magnify that. A plan is then as far from Burn as from itself with the last bit of each weight changed.
 #[test]
 fn ten_steps_with_clamps_are_as_near_as_a_change_of_the_last_bits() {
