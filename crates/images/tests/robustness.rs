@@ -17,18 +17,23 @@ fn says(bytes: &[u8], parts: &[&str]) {
     }
 }
 
+/// The checksum of a PNG chunk's type and data.
+fn crc(chunk: &[u8]) -> [u8; 4] {
+    let crc = !chunk.iter().fold(!0u32, |crc, &byte| {
+        (0..8).fold(crc ^ u32::from(byte), |crc, _| if crc & 1 == 1 { crc >> 1 ^ 0xedb8_8320 } else { crc >> 1 })
+    });
+    crc.to_be_bytes()
+}
+
 /// A PNG file whose header claims a size; the checksum is right, the data is not there.
 fn png_claiming(width: u32, height: u32) -> Vec<u8> {
     let mut chunk = b"IHDR".to_vec();
     chunk.extend(width.to_be_bytes());
     chunk.extend(height.to_be_bytes());
     chunk.extend([8, 2, 0, 0, 0]);
-    let crc = !chunk.iter().fold(!0u32, |crc, &byte| {
-        (0..8).fold(crc ^ u32::from(byte), |crc, _| if crc & 1 == 1 { crc >> 1 ^ 0xedb8_8320 } else { crc >> 1 })
-    });
     let mut file = vec![0x89, b'P', b'N', b'G', 13, 10, 26, 10, 0, 0, 0, 13];
-    file.extend(chunk);
-    file.extend(crc.to_be_bytes());
+    file.extend(&chunk);
+    file.extend(crc(&chunk));
     file.extend([0, 0, 0, 10]);
     file.extend(b"IDAT1234567890");
     file
@@ -107,6 +112,18 @@ fn a_run_past_the_block_is_damage() {
             assert!(!error.to_string().contains("gave up"), "{side}: {error}");
         }
     }
+}
+
+/// Half a colour at the end of a palette beside transparency, found by fuzzing: damage, not a panic inside the decoder.
+#[test]
+fn half_a_colour_is_damage() {
+    let bytes = golden("palette_alpha.png");
+    let start = bytes.windows(4).position(|kind| kind == b"PLTE").unwrap();
+    let length = u32::from_be_bytes(bytes[start - 4..start].try_into().unwrap());
+    let end = start + 4 + length as usize;
+    let chunk = [&bytes[start..end], &[7]].concat();
+    let damaged = [&bytes[..start - 4], &(length + 1).to_be_bytes(), &chunk, &crc(&chunk), &bytes[end + 4..]].concat();
+    says(&damaged, &["palette", "three for each colour"]);
 }
 
 const NAMES: [&str; 12] = [

@@ -19,6 +19,8 @@ const SIGNATURE: usize = 8;
 struct Chunk<'a> {
     kind: [u8; 4],
     data: &'a [u8],
+    /// Whether the CRC is right.
+    sound: bool,
 }
 
 /// What of a file is needed for its pixels.
@@ -33,8 +35,9 @@ struct Parts<'a> {
 /// The picture, or `None` where the full decoder has to look.
 ///
 /// # Errors
-/// More than the limits allow.
+/// More than the limits allow, or damage that the full decoder does not survive.
 pub(super) fn decode(bytes: &[u8], options: &DecodeOptions) -> Result<Option<Image>, ImageError> {
+    check_palette(bytes)?;
     let Some(parts) = parts(bytes) else { return Ok(None) };
     // As for the full decoder: what one file may cost does not depend on who reads it.
     options.limits.check_size(parts.width, parts.height, parts.channels as u64 * 3)?;
@@ -49,9 +52,23 @@ pub(super) fn decode(bytes: &[u8], options: &DecodeOptions) -> Result<Option<Ima
     Ok(unfiltered.and_then(|()| Image::new(width, height, parts.channels, Pixels::U8(pixels)).ok()))
 }
 
+/// Colours of a palette are three bytes each; half a colour is read past its end by the full decoder.
+fn check_palette(bytes: &[u8]) -> Result<(), ImageError> {
+    let mut rest = bytes.get(SIGNATURE..).unwrap_or_default();
+    while let Some(Chunk { kind, data, .. }) = next(&mut rest) {
+        if &kind == b"PLTE" && data.len() % 3 != 0 {
+            let detail = format!("its palette has {} bytes, expected three for each colour", data.len());
+            return Err(ImageError::Damaged { format: "PNG", detail });
+        }
+    }
+    Ok(())
+}
+
 fn parts(bytes: &[u8]) -> Option<Parts<'_>> {
     let mut rest = bytes.get(SIGNATURE..)?;
-    let Chunk { kind: [b'I', b'H', b'D', b'R'], data: &[w0, w1, w2, w3, h0, h1, h2, h3, 8, color, 0, 0, 0] } = next(&mut rest)? else {
+    let Chunk { kind: [b'I', b'H', b'D', b'R'], data: &[w0, w1, w2, w3, h0, h1, h2, h3, 8, color, 0, 0, 0], sound: true } =
+        next(&mut rest)?
+    else {
         return None;
     };
     let channels = match color {
@@ -61,7 +78,7 @@ fn parts(bytes: &[u8]) -> Option<Parts<'_>> {
     };
     let (mut stream, mut ended) = (Cow::Borrowed(&[][..]), false);
     loop {
-        let Chunk { kind, data } = next(&mut rest)?;
+        let Chunk { kind, data, sound: true } = next(&mut rest)? else { return None };
         match &kind {
             b"IDAT" if ended => return None,
             b"IDAT" if stream.is_empty() => stream = Cow::Borrowed(data),
@@ -76,7 +93,7 @@ fn parts(bytes: &[u8]) -> Option<Parts<'_>> {
     Some(Parts { width: u32::from_be_bytes([w0, w1, w2, w3]), height: u32::from_be_bytes([h0, h1, h2, h3]), channels, stream })
 }
 
-/// The next whole and undamaged chunk.
+/// The next chunk that is there in whole.
 fn next<'a>(rest: &mut &'a [u8]) -> Option<Chunk<'a>> {
     let (length, after) = rest.split_first_chunk::<4>()?;
     let length = u32::from_be_bytes(*length) as usize;
@@ -84,8 +101,8 @@ fn next<'a>(rest: &mut &'a [u8]) -> Option<Chunk<'a>> {
     let (crc, after) = after.split_first_chunk::<4>()?;
     *rest = after;
     let (kind, data) = checked.split_first_chunk::<4>()?;
-    let whole = crc32fast::hash(checked) == u32::from_be_bytes(*crc) || cfg!(fuzzing);
-    whole.then_some(Chunk { kind: *kind, data })
+    let sound = crc32fast::hash(checked) == u32::from_be_bytes(*crc) || cfg!(fuzzing);
+    Some(Chunk { kind: *kind, data, sound })
 }
 
 /// `size` bytes of a zlib stream that holds exactly that many.
