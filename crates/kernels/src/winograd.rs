@@ -98,21 +98,23 @@ pub(super) const WEIGHT: usize = 46;
 /// # Panics
 /// Where sizes disagree, or the window is another one.
 pub fn winograd(output: &mut [f32], input: &[f32], shape: &ConvShape, weights: &WinogradWeights, epilogue: &Epilogue) {
-    winograd_into(output, input, shape, weights, epilogue, false);
+    winograd_into(output, input, shape, weights, [0, weights.points[0].n], epilogue, false);
 }
 
-/// As [`winograd`]; with `accumulate` the result is added to the output.
+/// As [`winograd`], for the outputs from the first of `columns` on, of which the second is the number in all; with `accumulate` the result is
+/// added to the output.
 pub(crate) fn winograd_into<T: Value>(
     output: &mut [T],
     input: &[T],
     shape: &ConvShape,
     weights: &WinogradWeights,
+    columns: [usize; 2],
     epilogue: &Epilogue,
     accumulate: bool,
 ) {
     match weights.side {
-        2 => Tiled::<T, 2, 4>::run(output, input, shape, weights, epilogue, accumulate),
-        _ => Tiled::<T, 4, 6>::run(output, input, shape, weights, epilogue, accumulate),
+        2 => Tiled::<T, 2, 4>::run(output, input, shape, weights, columns, epilogue, accumulate),
+        _ => Tiled::<T, 4, 6>::run(output, input, shape, weights, columns, epilogue, accumulate),
     }
 }
 
@@ -121,6 +123,8 @@ struct Tiled<'a, T, const M: usize, const A: usize> {
     input: &'a [T],
     shape: ConvShape,
     weights: &'a WinogradWeights,
+    /// The first channel that is written, and how many an output pixel has.
+    columns: [usize; 2],
     epilogue: &'a Epilogue<'a>,
     /// Whether the output's old values are added.
     accumulate: bool,
@@ -149,6 +153,7 @@ impl<'a, T: Value, const M: usize, const A: usize> Tiled<'a, T, M, A> {
         input: &'a [T],
         shape: &ConvShape,
         weights: &'a WinogradWeights,
+        columns: [usize; 2],
         epilogue: &'a Epilogue<'a>,
         accumulate: bool,
     ) {
@@ -156,13 +161,14 @@ impl<'a, T: Value, const M: usize, const A: usize> Tiled<'a, T, M, A> {
         let (w, [oh, ow]) = (shape.window, shape.output);
         assert!(w.kernel == [3, 3] && w.stride == [1, 1] && w.dilation == [1, 1], "3 × 3, stride 1, no dilation");
         assert!(c == shape.channels && input.len() == shape.batch * shape.input[0] * shape.input[1] * c, "input");
-        assert_eq!(output.len(), shape.pixels() * n, "output");
-        assert!(epilogue.bias.is_none_or(|bias| bias.len() == n), "one bias a channel");
+        let [first, of] = columns;
+        assert!(output.len() == shape.pixels() * of && first + n <= of, "output");
+        assert!(epilogue.bias.is_none_or(|bias| bias.len() == of), "one bias a channel");
         assert!(epilogue.residual.is_none_or(|r| r.len() == output.len()), "a residual of the output's shape");
         assert!(T::WIDE || epilogue.residual.is_none(), "a residual in f32 beside an output of f32");
         let grid = [oh.div_ceil(M), ow.div_ceil(M)];
         let output = Shared(output.as_mut_ptr());
-        let this = Self { input, shape: *shape, weights, epilogue, accumulate, output, isa, sizes: [c, n], grid };
+        let this = Self { input, shape: *shape, weights, columns, epilogue, accumulate, output, isa, sizes: [c, n], grid };
         let (tiles, threads) = (shape.batch * grid[0] * grid[1], count());
         let most = (BLOCK / (A * A * (c + n))).max(8);
         if A * A * c * n * 4 <= RESIDENT {
@@ -338,18 +344,18 @@ impl<T: Value, const M: usize, const A: usize> Stage<'_, '_, T, M, A> {
     )]
     #[inline(always)]
     fn outputs_at<S: Simd, const WHOLE: bool>(&self, s: S, tile: usize, channel: usize, count: usize) {
-        let ([_, n], [oh, ow]) = (self.tiled.sizes, self.tiled.shape.output);
+        let ([_, n], [oh, ow], [first, of]) = (self.tiled.sizes, self.tiled.shape.output, self.tiled.columns);
         let (image, [y, x]) = self.tiled.place(self.block.first + tile);
         let epilogue = self.tiled.epilogue;
         let (low, high) = epilogue.clamp.map_or((f32::NEG_INFINITY, f32::INFINITY), |c| (c.low, c.high));
         let (low, high) = (s.splat(low), s.splat(high));
         let source = self.block.products.get().wrapping_add(tile * n).cast_const();
         let stride = self.block.strides[1];
-        // SAFETY: as in `points`: `count` channels from `channel` on exist in the products, the bias, the residual and the output, and only
+        // SAFETY: as in `points`: `count` channels from `channel` on exist in the products, and from `first + channel` on in the bias, the residual and the output; only
         // pixels of the output are touched.
         unsafe {
             let load = |p: *const f32| f32::load_n::<S, WHOLE>(s, p, count);
-            let bias = epilogue.bias.map_or(s.splat(0.0), |bias| load(bias.as_ptr().add(channel)));
+            let bias = epilogue.bias.map_or(s.splat(0.0), |bias| load(bias.as_ptr().add(first + channel)));
             let mut half = [[s.splat(0.0); A]; M];
             for j in 0..A {
                 let column: [S::V; A] = std::array::from_fn(|i| load(source.add((i * A + j) * stride + channel)));
@@ -362,7 +368,7 @@ impl<T: Value, const M: usize, const A: usize> Stage<'_, '_, T, M, A> {
                 let row: [S::V; M] = to_outputs(s, row);
                 for (j, v) in row.into_iter().enumerate() {
                     if y + i < oh && x + j < ow {
-                        let at = ((image * oh + y + i) * ow + x + j) * n + channel;
+                        let at = ((image * oh + y + i) * ow + x + j) * of + first + channel;
                         let mut v = s.add(v, bias);
                         if let Some(residual) = epilogue.residual {
                             v = s.add(v, load(residual.as_ptr().add(at)));

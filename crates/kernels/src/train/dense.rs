@@ -1,5 +1,7 @@
 //! Dense and grouped convolutions as matrix products.
 
+use std::ops::Range;
+
 use super::convolution::Convolution;
 use crate::conv::{ConvShape, Patches, Window, conv2d_into};
 use crate::direct::{Direct, Place};
@@ -32,8 +34,10 @@ pub(super) fn forward<T: Value>(c: &Convolution, y: &mut [T], x: &[T], weight: &
     let (inner, taps) = (c.inner(), c.taps());
     if let Some(side) = by_winograd(c, &c.shape, c.outputs) {
         return scratch::for_winograd(|weights| {
-            weights.transform(c.isa, weight, [c.outputs, inner], side, false);
-            winograd_into(y, x, &c.shape, weights, epilogue, false);
+            for columns in winograd_parts(c.outputs, inner, side) {
+                weights.transform(c.isa, weight, [c.outputs, inner], columns.clone(), side, false);
+                winograd_into(y, x, &c.shape, weights, [columns.start, c.outputs], epilogue, false);
+            }
         });
     }
     // Rows: tap, input channel; columns: output channel.
@@ -64,8 +68,10 @@ pub(super) fn input_gradient<T: Value>(c: &Convolution, dx: &mut [T], dy: &[T], 
     if let Some(shape) = c.mirrored() {
         if let Some(side) = by_winograd(c, &shape, inner) {
             return scratch::for_winograd(|weights| {
-                weights.transform(c.isa, weight, [c.outputs, inner], side, true);
-                winograd_into(dx, dy, &shape, weights, &Epilogue::default(), accumulate);
+                for columns in winograd_parts(inner, c.outputs, side) {
+                    weights.transform(c.isa, weight, [c.outputs, inner], columns.clone(), side, true);
+                    winograd_into(dx, dy, &shape, weights, [columns.start, inner], &Epilogue::default(), accumulate);
+                }
             });
         }
         // Rows: mirrored tap, output channel; columns: input channel.
@@ -98,6 +104,18 @@ fn product<T: Value>(y: &mut [T], x: &[T], shape: &ConvShape, packed: &[PackedB]
         }
         _ => conv2d_into(y, x, shape, packed, epilogue, accumulate),
     }
+}
+
+/// Transformed weights that are kept at a time: 12 MiB. Nine become up to 36, and of wide layers all at once would be the largest thing of a step.
+/// Tests have several parts of small layers.
+const TRANSFORMED: usize = if cfg!(test) { 1 } else { 3 << 20 };
+
+/// Columns whose weights are transformed together: whole panels.
+fn winograd_parts(columns: usize, rows: usize, side: usize) -> impl Iterator<Item = Range<usize>> {
+    const PANEL: usize = 48;
+    let most = TRANSFORMED / ((side + 2) * (side + 2) * rows);
+    let each = (most / PANEL * PANEL).max(PANEL);
+    (0..columns).step_by(each).map(move |first| first..columns.min(first + each))
 }
 
 /// The side of Winograd's tiles, where they gain.

@@ -20,6 +20,10 @@ const A: usize = 6;
 /// Values of points that are worked on at a time: about the second cache level of two cores.
 const BLOCK: usize = 640 * 1024;
 
+/// Sums that are kept at a time, where all tiles are one block: 4 MiB, which stay in the third cache level. Tests have several parts of small
+/// layers.
+const SUMS: usize = if cfg!(test) { 1 } else { 1 << 20 };
+
 /// Whether that is faster than the plain sums. Counted in multiply-adds, as in [`crate::winograd_side`].
 pub(super) fn gains(c: &Convolution) -> bool {
     let (w, (inner, outputs)) = (&c.shape.window, (c.shape.channels, c.outputs));
@@ -45,35 +49,33 @@ pub(super) fn weight_gradient<T: Value>(c: &Convolution, dw: &mut [f32], dy: &[T
     let each = tiles.div_ceil(blocks);
     // A cache line more than the matrix, so that the points of a tile do not fall into one cache set.
     let strides = [inner, outputs].map(|size| (each * size).next_multiple_of(16) + 16);
-    let sums_len = A * A * inner * outputs;
-    scratch::for_use(Slot::Sums, sums_len, |sums| {
+    // Outputs whose sums are made together. Several blocks add to sums of all.
+    let rows = if blocks == 1 { (SUMS / (A * A * inner)).max(1).next_multiple_of(16).min(outputs) } else { outputs };
+    let out = Shared(dw.as_mut_ptr());
+    scratch::for_use(Slot::Sums, A * A * inner * rows, |sums| {
         scratch::for_job(A * A * (strides[0] + strides[1]), |points| {
-            let [points, sums] = [Shared(points.as_mut_ptr()), Shared(sums.as_mut_ptr())];
-            let other = Shared(points.get().wrapping_add(A * A * strides[0]));
+            let points = Shared(points.as_mut_ptr());
+            let points = [points, Shared(points.get().wrapping_add(A * A * strides[0]))];
             for block in 0..blocks {
                 let range = share(tiles, blocks, block);
-                let job = Block {
-                    c,
-                    dy,
-                    x,
-                    grid,
-                    first: range.start,
-                    tiles: range.len(),
-                    points: [points, other],
-                    strides,
-                    sums,
-                    begin: block == 0,
-                };
+                let sums_at = Shared(sums.as_mut_ptr());
+                let begin = block == 0;
+                let job = Block { c, dy, x, grid, first: range.start, tiles: range.len(), points, strides, sums: sums_at, begin };
                 let parts = range.len().min(count() * 4);
                 parallel(parts, |i| c.isa.run(Stage { block: &job, part: Part::Points(share(range.len(), parts, i)) }));
-                parallel(A * A, |point| c.isa.run(Stage { block: &job, part: Part::Sums(point) }));
+                for first in (0..outputs).step_by(rows) {
+                    let some = first..outputs.min(first + rows);
+                    parallel(A * A, |point| c.isa.run(Stage { block: &job, part: Part::Sums(point, some.clone()) }));
+                    if block + 1 == blocks {
+                        let sums = &*sums;
+                        parallel(some.len(), |o| {
+                            // SAFETY: each output has `9 * inner` weights of its own.
+                            let dw = unsafe { std::slice::from_raw_parts_mut(out.get().add((first + o) * inner * 9), inner * 9) };
+                            c.isa.run(Taps { dw, sums, o, sizes: [some.len(), inner] });
+                        });
+                    }
+                }
             }
-        });
-        let (out, sums) = (Shared(dw.as_mut_ptr()), &*sums);
-        parallel(outputs, |o| {
-            // SAFETY: each output has `9 * inner` weights of its own.
-            let dw = unsafe { std::slice::from_raw_parts_mut(out.get().add(o * inner * 9), inner * 9) };
-            c.isa.run(Taps { dw, sums, o, sizes: [outputs, inner] });
         });
     });
 }
@@ -89,14 +91,15 @@ struct Block<'a, T> {
     /// Of the input, `[36, tiles, C]`, and of the gradient, `[36, tiles, O]`; the distance between points is a little more.
     points: [Shared; 2],
     strides: [usize; 2],
-    /// `[36, O, C]`.
+    /// `[36, O, C]`, of all outputs or of some.
     sums: Shared,
     begin: bool,
 }
 
 enum Part {
     Points(Range<usize>),
-    Sums(usize),
+    /// Of some outputs at a point.
+    Sums(usize, Range<usize>),
 }
 
 struct Stage<'a, 'b, T> {
@@ -116,7 +119,7 @@ impl<T: Value> Kernel for Stage<'_, '_, T> {
                     self.block.points(s, tile);
                 }
             }
-            Part::Sums(point) => self.block.products(s, point),
+            Part::Sums(point, outputs) => self.block.products(s, point, outputs),
         }
     }
 }
@@ -195,20 +198,20 @@ impl<T: Value> Block<'_, T> {
         }
     }
 
-    /// The outer products of all tiles at a point.
+    /// The outer products of all tiles at a point, of some outputs.
     #[inline(always)]
-    fn products<S: Simd>(&self, s: S, point: usize) {
-        let (inner, outputs) = (self.c.shape.channels, self.c.outputs);
+    fn products<S: Simd>(&self, s: S, point: usize, outputs: Range<usize>) {
+        let inner = self.c.shape.channels;
         let outer = Outer {
-            m: outputs,
+            m: outputs.len(),
             n: inner,
-            u: self.points[1].get().wrapping_add(point * self.strides[1]),
-            u_step: outputs,
+            u: self.points[1].get().wrapping_add(point * self.strides[1] + outputs.start),
+            u_step: self.c.outputs,
             v: self.points[0].get().wrapping_add(point * self.strides[0]),
             v_step: inner,
             runs: &[(0, 0)],
             run: self.tiles,
-            c: self.sums.get().wrapping_add(point * inner * outputs),
+            c: self.sums.get().wrapping_add(point * inner * outputs.len()),
             c_stride: inner,
             first: self.begin,
             // Nothing new: the rows themselves, for a fetch of no memory at all costs a walk through the page tables.
@@ -243,7 +246,7 @@ fn gather<S: Simd>(s: S, m: [S::V; A]) -> [S::V; 3] {
     ]
 }
 
-/// The taps of one output.
+/// The taps of one of the outputs that there are sums of.
 struct Taps<'a> {
     dw: &'a mut [f32],
     sums: &'a [f32],

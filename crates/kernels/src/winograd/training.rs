@@ -22,11 +22,21 @@ impl WinogradWeights {
         Self { side: 2, points: Vec::new() }
     }
 
-    /// Transforms other weights `[out, C, 3, 3]` into the same memory, in parallel; `mirrored`: those of the gradient by the input, which
-    /// reads `out` channels and writes `C`.
-    pub(crate) fn transform(&mut self, isa: Isa, weight: &[f32], [outputs, channels]: [usize; 2], side: usize, mirrored: bool) {
+    /// Transforms other weights `[out, C, 3, 3]` into the same memory, in parallel, those that write `columns`; `mirrored`: those of the
+    /// gradient by the input, which reads `out` channels and writes `C`.
+    pub(crate) fn transform(
+        &mut self,
+        isa: Isa,
+        weight: &[f32],
+        [outputs, channels]: [usize; 2],
+        columns: Range<usize>,
+        side: usize,
+        mirrored: bool,
+    ) {
         assert_eq!(weight.len(), outputs * channels * 9, "weights");
-        let (k, n) = if mirrored { (outputs, channels) } else { (channels, outputs) };
+        let (k, of) = if mirrored { (outputs, channels) } else { (channels, outputs) };
+        assert!(columns.end <= of, "columns");
+        let n = columns.len();
         let count = (side + 2) * (side + 2);
         if self.points.first().is_some_and(|p| p.isa != isa) {
             self.points.clear();
@@ -42,7 +52,7 @@ impl WinogradWeights {
             let rows = part % pieces * GATHER..k.min((part % pieces + 1) * GATHER);
             scratch::for_part(|gathered| {
                 gathered.resize(GATHER * 9 * place.2);
-                gather(gathered, weight, rows.clone(), place, channels, mirrored);
+                gather(gathered, weight, rows.clone(), (columns.start + place.0, place.1, place.2), channels, mirrored);
                 let from = place.0 * k + rows.start * place.2;
                 let to = Transform { gathered, starts, from, rows: rows.len(), padded: place.2 };
                 match side {

@@ -38,11 +38,12 @@ fn naive(s: &ConvShape, outputs: usize, groups: usize, x: &[f32], dy: &[f32], we
 fn matches(shape: &ConvShape, outputs: usize, groups: usize, bound: f64) {
     for isa in Isa::available() {
         let c = Convolution::on(isa, *shape, outputs, groups);
-        let (x, dy, weight) = (values(c.input_len(), 1), values(c.output_len(), 2), values(c.weight_len(), 3));
-        let [want_y, mut want_dx, want_dw] = naive(shape, outputs, groups, &x, &dy, &weight);
+        let (x, dy, weight, bias) = (values(c.input_len(), 1), values(c.output_len(), 2), values(c.weight_len(), 3), values(outputs, 4));
+        let [mut want_y, mut want_dx, want_dw] = naive(shape, outputs, groups, &x, &dy, &weight);
+        want_y.iter_mut().enumerate().for_each(|(i, y)| *y += f64::from(bias[i % outputs]));
         let what = |part: &str| format!("{} {part} of {shape:?} to {outputs} in {groups}", isa.name());
         let mut y = vec![f32::NAN; c.output_len()];
-        c.forward(&mut y, &x, &weight, &Epilogue::default());
+        c.forward(&mut y, &x, &weight, &Epilogue { bias: Some(&bias), ..Epilogue::default() });
         assert_within(bound, &y, &want_y, &what("forward"));
         let mut dw = vec![f32::NAN; c.weight_len()];
         c.weight_gradient(&mut dw, &dy, &x);
