@@ -123,12 +123,13 @@ struct Tiled<'a, T, const M: usize, const A: usize> {
     input: &'a [T],
     shape: ConvShape,
     weights: &'a WinogradWeights,
-    /// The first channel that is written, and how many an output pixel has.
-    columns: [usize; 2],
-    epilogue: &'a Epilogue<'a>,
+    /// Of the channels that are written: from the first of them on, as `output`.
+    epilogue: Epilogue<'a>,
     /// Whether the output's old values are added.
     accumulate: bool,
     output: Shared<T>,
+    /// Channels of an output pixel.
+    row: usize,
     isa: Isa,
     /// Channels read and written.
     sizes: [usize; 2],
@@ -167,8 +168,13 @@ impl<'a, T: Value, const M: usize, const A: usize> Tiled<'a, T, M, A> {
         assert!(epilogue.residual.is_none_or(|r| r.len() == output.len()), "a residual of the output's shape");
         assert!(T::WIDE || epilogue.residual.is_none(), "a residual in f32 beside an output of f32");
         let grid = [oh.div_ceil(M), ow.div_ceil(M)];
-        let output = Shared(output.as_mut_ptr());
-        let this = Self { input, shape: *shape, weights, columns, epilogue, accumulate, output, isa, sizes: [c, n], grid };
+        let output = Shared(output[first..].as_mut_ptr());
+        let epilogue = Epilogue {
+            bias: epilogue.bias.map(|bias| &bias[first..]),
+            residual: epilogue.residual.map(|residual| &residual[first..]),
+            clamp: epilogue.clamp,
+        };
+        let this = Self { input, shape: *shape, weights, epilogue, accumulate, output, row: of, isa, sizes: [c, n], grid };
         let (tiles, threads) = (shape.batch * grid[0] * grid[1], count());
         let most = (BLOCK / (A * A * (c + n))).max(8);
         if A * A * c * n * 4 <= RESIDENT {
@@ -344,18 +350,18 @@ impl<T: Value, const M: usize, const A: usize> Stage<'_, '_, T, M, A> {
     )]
     #[inline(always)]
     fn outputs_at<S: Simd, const WHOLE: bool>(&self, s: S, tile: usize, channel: usize, count: usize) {
-        let ([_, n], [oh, ow], [first, of]) = (self.tiled.sizes, self.tiled.shape.output, self.tiled.columns);
+        let ([_, n], [oh, ow], row_len) = (self.tiled.sizes, self.tiled.shape.output, self.tiled.row);
         let (image, [y, x]) = self.tiled.place(self.block.first + tile);
-        let epilogue = self.tiled.epilogue;
+        let epilogue = &self.tiled.epilogue;
         let (low, high) = epilogue.clamp.map_or((f32::NEG_INFINITY, f32::INFINITY), |c| (c.low, c.high));
         let (low, high) = (s.splat(low), s.splat(high));
         let source = self.block.products.get().wrapping_add(tile * n).cast_const();
         let stride = self.block.strides[1];
-        // SAFETY: as in `points`: `count` channels from `channel` on exist in the products, and from `first + channel` on in the bias, the residual and the output; only
+        // SAFETY: as in `points`: `count` channels from `channel` on exist in the products, the bias, the residual and the output, and only
         // pixels of the output are touched.
         unsafe {
             let load = |p: *const f32| f32::load_n::<S, WHOLE>(s, p, count);
-            let bias = epilogue.bias.map_or(s.splat(0.0), |bias| load(bias.as_ptr().add(first + channel)));
+            let bias = epilogue.bias.map_or(s.splat(0.0), |bias| load(bias.as_ptr().add(channel)));
             let mut half = [[s.splat(0.0); A]; M];
             for j in 0..A {
                 let column: [S::V; A] = std::array::from_fn(|i| load(source.add((i * A + j) * stride + channel)));
@@ -368,7 +374,7 @@ impl<T: Value, const M: usize, const A: usize> Stage<'_, '_, T, M, A> {
                 let row: [S::V; M] = to_outputs(s, row);
                 for (j, v) in row.into_iter().enumerate() {
                     if y + i < oh && x + j < ow {
-                        let at = ((image * oh + y + i) * ow + x + j) * of + first + channel;
+                        let at = ((image * oh + y + i) * ow + x + j) * row_len + channel;
                         let mut v = s.add(v, bias);
                         if let Some(residual) = epilogue.residual {
                             v = s.add(v, load(residual.as_ptr().add(at)));

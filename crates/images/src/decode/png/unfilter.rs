@@ -84,8 +84,7 @@ fn paeth_rows<const N: usize, const R: usize>(above: &[[u8; N]], from: &[u8], to
     let mut to: [&mut [[u8; N]]; R] = std::array::from_fn(|_| rows.next().unwrap_or_default());
     let mut wave = Wave { left: [[0; R]; N], corner: [[0; R]; N] };
     let width = above.len();
-    // Row k is at pixel `step - k`. At the first and last steps not all rows are inside: zeros on the left leave the state as it begins,
-    // and what comes on the right is not read.
+    // Row k is at pixel `step - k`. At the first and last steps not all rows are inside; those stay where they are.
     let slanted = |wave: &mut Wave<N, R>, to: &mut [&mut [[u8; N]]; R], steps: Range<usize>| {
         for step in steps {
             let inside = |k: usize| step.checked_sub(k).filter(|&x| x < width);
@@ -127,10 +126,10 @@ struct Wave<const N: usize, const R: usize> {
 impl<const N: usize, const R: usize> Wave<N, R> {
     /// The next pixel of each row that is `inside`; `above` is the one above the first. What is left in a row is what is above in the next, which
     /// is a pixel behind.
+    #[allow(clippy::needless_range_loop, reason = "plain loops over whole arrays: the compiler makes vectors of them")]
     #[inline(always)]
     fn next(&mut self, above: [u8; N], from: impl Fn(usize) -> [u8; N], inside: impl Fn(usize) -> bool) -> [[i16; R]; N] {
         for i in 0..N {
-            // Plain loops over whole arrays: the compiler makes vectors of them.
             let (left, corner) = (self.left[i], self.corner[i]);
             let (mut added, mut over, mut next) = ([0i16; R], [0i16; R], [0i16; R]);
             for k in 0..R {
