@@ -152,8 +152,8 @@ fn ten_steps_of_published_lite0_end_in_the_same_weights() {
     });
 }
 
-/// With its clamps and weights as it starts, Lite0 forgets its last bits within ten steps of eight small images: values cross corners, and norms of a few values each
-/// magnify that. A plan is then as far from Burn as from itself with the last bit of each weight changed.
+/// With its clamps and weights as it starts, Lite0 forgets its last bits within ten steps of eight small images: values cross corners, and
+/// norms of a few values each magnify that. A plan is then as far from Burn as from itself with the last bit of each weight changed.
 #[test]
 fn ten_steps_with_clamps_are_as_near_as_a_change_of_the_last_bits() {
     let graph = of_zoo("efficientnet_lite0", 64);

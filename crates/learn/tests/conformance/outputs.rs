@@ -12,7 +12,7 @@ use learn::{DeviceKind, Network};
 
 use crate::cases::{Case, noise, ops};
 use crate::networks::{blocks, zoo};
-use crate::tolerances::{Kind, Ledger, Row, Way, judge};
+use crate::tolerances::{Kind, Ledger, Row, Way, errors, judge};
 
 /// A case with what the reference makes of it.
 struct Subject {
@@ -193,24 +193,19 @@ fn the_engine_loses_in_bf16_what_the_format_does() {
             };
             let rounded = reference::run_changed(&graph, &weights, &subject.input, &[], round).unwrap().remove(0);
             let found = engine(Way::EngineBf16, subject).run(&subject.input, &[]).unwrap().remove(0);
-            let [format, engine] = [rounded, found].map(|logits| errors(&logits.data, &subject.logits().data));
+            let want = &subject.logits().data;
+            let scale = want.iter().fold(0.0, |most, &value| f64::from(value.abs()).max(most));
+            let [format, engine] = [rounded, found].map(|logits| errors(&logits.data, want, scale));
             println!("{}: {:.1e} {:.1e}, the format {:.1e} {:.1e}", subject.graph().name, engine.0, engine.1, format.0, format.1);
             ledger.note(Row::BesideFormat, subject.place("logits alone"), engine.0 / format.0, engine.1 / format.1);
         }
     });
 }
 
-/// To the nearest number of 8 bits, to the even one of two.
+/// To the nearest number of 8 bits, to the even one of two; not by the kernels, which are judged.
 fn bf16(value: f32) -> f32 {
     let bits = value.to_bits();
     f32::from_bits((bits + 0x7fff + (bits >> 16 & 1)) & 0xffff_0000)
-}
-
-/// The largest and the mean error, as shares of the largest value.
-fn errors(got: &[f32], want: &[f32]) -> (f64, f64) {
-    let scale = want.iter().fold(0.0f32, |most, value| most.max(value.abs()));
-    let errors = got.iter().zip(want).map(|(got, want)| f64::from((got - want).abs() / scale));
-    (errors.clone().fold(0.0, f64::max), errors.sum::<f64>() / want.len() as f64)
 }
 
 #[test]

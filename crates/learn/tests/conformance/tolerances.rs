@@ -221,6 +221,18 @@ pub fn judge(compare: impl FnOnce(&mut Ledger)) {
     assert!(beyond.is_empty(), "{} tensors beyond their bounds:\n{}", beyond.len(), beyond[..beyond.len().min(40)].join("\n"));
 }
 
+/// The worst error and the mean, as shares of `scale`.
+pub fn errors<A: Copy + Into<f64>, B: Copy + Into<f64>>(got: &[A], want: &[B], scale: f64) -> (f64, f64) {
+    let (mut worst, mut sum) = (0.0f64, 0.0);
+    for (&g, &w) in got.iter().zip(want) {
+        let error = (g.into() - w.into()).abs();
+        // A NaN is infinitely far.
+        worst = if error <= worst { worst } else { error.max(if error.is_nan() { f64::INFINITY } else { 0.0 }) };
+        sum += error;
+    }
+    (worst / scale, sum / scale / want.len().max(1) as f64)
+}
+
 fn share(value: f64) -> String {
     format!("{value:.1e}")
 }
@@ -241,14 +253,8 @@ impl Ledger {
     ) {
         assert_eq!(got.len(), want.len(), "{row}: {place}");
         let scale = want.iter().fold(row.least_scale().max(terms), |m, &w| m.max(w.into().abs()));
-        let (mut worst, mut sum) = (0.0f64, 0.0);
-        for (&g, &w) in got.iter().zip(want) {
-            let error = (g.into() - w.into()).abs();
-            // A NaN is infinitely far.
-            worst = if error <= worst { worst } else { error.max(if error.is_nan() { f64::INFINITY } else { 0.0 }) };
-            sum += error;
-        }
-        self.note(row, place, worst / scale, sum / scale / want.len().max(1) as f64);
+        let (worst, mean) = errors(got, want, scale);
+        self.note(row, place, worst, mean);
     }
 
     /// Notes errors that are shares already.

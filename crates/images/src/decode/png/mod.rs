@@ -37,8 +37,7 @@ struct Parts<'a> {
 /// # Errors
 /// More than the limits allow, or damage that the full decoder does not survive.
 pub(super) fn decode(bytes: &[u8], options: &DecodeOptions) -> Result<Option<Image>, ImageError> {
-    check_palette(bytes)?;
-    let Some(parts) = parts(bytes) else { return Ok(None) };
+    let Some(parts) = parts(bytes) else { return check_palette(bytes).map(|()| None) };
     // As for the full decoder: what one file may cost does not depend on who reads it.
     options.limits.check_size(parts.width, parts.height, parts.channels as u64 * 3)?;
     let (width, height) = (parts.width as usize, parts.height as usize);
@@ -52,7 +51,7 @@ pub(super) fn decode(bytes: &[u8], options: &DecodeOptions) -> Result<Option<Ima
     Ok(unfiltered.and_then(|()| Image::new(width, height, parts.channels, Pixels::U8(pixels)).ok()))
 }
 
-/// Colours of a palette are three bytes each; half a colour is read past its end by the full decoder.
+/// Colours of a palette are three bytes each; half a colour is read past its end by the full decoder. Plain files have no palette.
 fn check_palette(bytes: &[u8]) -> Result<(), ImageError> {
     let mut rest = bytes.get(SIGNATURE..).unwrap_or_default();
     while let Some(Chunk { kind, data, .. }) = next(&mut rest) {
