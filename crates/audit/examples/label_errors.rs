@@ -1,7 +1,9 @@
-//! How well the label check finds wrong labels that are known: `label_errors PREDICTIONS.csv[,PREDICTIONS.csv…] TRUE-LABELS.idx`.
+//! How well the label check finds wrong labels that are known: `label_errors PREDICTIONS.csv[,PREDICTIONS.csv…] TRUE-LABELS.idx [REVIEWED]`.
 //!
 //! The tables have the given labels as their truth and were written by `fieldmark train` or `evaluate`; their probabilities are averaged. Sample
 //! `file#i` has the i-th label of the IDX file; instead of the file, the positions of the wrong labels may be given: `947,1621,1901`.
+//! Where people looked at some samples only, their positions (as the wrong ones', or a file with one a line) add the order among those: of the
+//! others nobody knows whether they are wrong.
 #![allow(clippy::unwrap_used)]
 
 use audit::labels::{ConfidentJoint, ErrorsOptions, LabelScore, Labelled, PruneOptions, Rule, estimate, label_scores, prune};
@@ -10,10 +12,27 @@ use evaluate::Predictions;
 
 fn main() {
     let args: Vec<String> = std::env::args().skip(1).collect();
-    let [tables, truth] = args.as_slice() else { panic!("label_errors PREDICTIONS.csv[,…] TRUE-LABELS.idx") };
+    let (tables, truth, reviewed) = match args.as_slice() {
+        [tables, truth] => (tables, truth, None),
+        [tables, truth, reviewed] => (tables, truth, Some(reviewed)),
+        _ => panic!("label_errors PREDICTIONS.csv[,…] TRUE-LABELS.idx [REVIEWED]"),
+    };
     let predictions = averaged(tables);
     let given: Vec<usize> = predictions.truth.iter().map(|t| t.unwrap()).collect();
     let wrong = wrong(truth, &predictions, &given);
+    let reviewed: Option<Vec<usize>> = reviewed.map(|list| {
+        let text = std::fs::read_to_string(list).unwrap_or_else(|_| list.replace(',', "\n"));
+        let positions: Vec<usize> = text.lines().map(|line| line.trim().parse().unwrap()).collect();
+        (0..predictions.ids.len()).filter(|&row| positions.contains(&position(&predictions.ids[row]))).collect()
+    });
+    let report = |name: &str, wrong: &[bool], scores: &[f64]| {
+        report(name, wrong, scores);
+        if let Some(rows) = &reviewed {
+            let wrong: Vec<bool> = rows.iter().map(|&row| wrong[row]).collect();
+            let scores: Vec<f64> = rows.iter().map(|&row| scores[row]).collect();
+            report("  among the reviewed", &wrong, &scores);
+        }
+    };
     let data = Labelled::new(&given, &predictions.probabilities, predictions.classes.len()).unwrap();
     let joint = ConfidentJoint::of(&data);
     println!("{} samples, {} wrong labels", wrong.len(), wrong.iter().filter(|w| **w).count());
@@ -60,9 +79,13 @@ fn averaged(tables: &str) -> Predictions {
     mean
 }
 
+/// The `i` of `file#i`.
+fn position(id: &str) -> usize {
+    id.rsplit('#').next().unwrap().parse().unwrap()
+}
+
 fn wrong(truth: &str, predictions: &Predictions, given: &[usize]) -> Vec<bool> {
-    let index = |id: &String| id.rsplit('#').next().unwrap().parse::<usize>().unwrap();
-    let indices = predictions.ids.iter().map(index);
+    let indices = predictions.ids.iter().map(|id| position(id));
     match truth.split(',').map(str::parse).collect::<Result<Vec<usize>, _>>() {
         Ok(positions) => indices.map(|i| positions.contains(&i)).collect(),
         Err(_) => {

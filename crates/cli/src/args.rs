@@ -509,7 +509,7 @@ fn positive(text: &str) -> Result<usize, String> {
   fieldmark audit photos/ --out runs/audit
   fieldmark audit photos/ --json --fail-on leak,label>0.02
   fieldmark audit photos/ --self-test
-  fieldmark audit photos/ --judge recipe.toml --folds 10 --repeats 3
+  fieldmark audit photos/ --judge one.toml --judge other.toml --folds 10 --repeats 3
   fieldmark audit photos/ --propose plan.csv
   fieldmark audit photos/ --apply plan.csv --compare
   fieldmark audit photos/ --apply plan.csv --compare --recipe recipe.toml
@@ -530,9 +530,9 @@ pub struct Audit {
     /// Judge labels this many times with other folds, and average
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = positive)]
     pub repeats: usize,
-    /// Judge labels by networks trained with this recipe (finetune or scratch) instead of a probe
+    /// Judge labels by networks trained with this recipe (finetune or scratch) instead of a probe; repeatable, with unlike networks: their mean
     #[arg(long, value_name = "RECIPE")]
-    pub judge: Option<PathBuf>,
+    pub judge: Vec<PathBuf>,
     /// The accuracy for which the number of images needed is estimated; 0 skips the learning curve
     #[arg(long, value_name = "SHARE", default_value_t = 0.95, value_parser = share)]
     pub target: f64,

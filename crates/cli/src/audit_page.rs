@@ -73,7 +73,12 @@ fn facts(dataset: &Dataset, audited: &Audited, options: &AuditOptions) -> Vec<(S
 
 /// What judged the labels, in words.
 fn judge(options: &AuditOptions) -> String {
-    let what = options.judge.as_ref().map_or("a probe".to_string(), |recipe| format!("{} by the given recipe", recipe.model_name()));
+    let names: Vec<&str> = options.judges.iter().map(learn::Recipe::model_name).collect();
+    let what = match names.len() {
+        0 => "a probe".to_string(),
+        1 => format!("{} by the given recipe", names[0]),
+        _ => format!("the mean of {} by the given recipes", names.join(" and ")),
+    };
     let learn::Folding { folds, repeats, .. } = options.folding;
     let folds = if folds == 1 { "on the images it learned from (LabelFix)".into() } else { format!("out of {folds} folds") };
     if repeats == 1 { format!("{what}, {folds}") } else { format!("{what}, {folds}, mean of {repeats} repeats") }

@@ -17,8 +17,8 @@ pub struct AuditOptions {
     pub recipe: Recipe,
     /// Folds and repeats of what judges labels.
     pub folding: Folding,
-    /// Trains networks that judge labels, instead of a probe.
-    pub judge: Option<Recipe>,
+    /// Train the networks that judge labels, instead of a probe: with several recipes, the mean of their probabilities, each counting alike.
+    pub judges: Vec<Recipe>,
     /// How many images are enough; `None` asks nothing.
     pub growth: Option<GrowthOptions>,
     /// Images on the map of the features, at most; 0 draws none.
@@ -45,7 +45,7 @@ impl Default for AuditOptions {
         Self {
             recipe: Recipe::default(),
             folding: Folding::default(),
-            judge: None,
+            judges: Vec::new(),
             growth: Some(GrowthOptions::default()),
             mapped: 10_000,
             thresholds: Thresholds::default(),

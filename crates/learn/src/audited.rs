@@ -14,7 +14,7 @@ use data::{Dataset, sampler};
 use crate::features::{self, Rows};
 use crate::plan::label;
 use crate::progress::{Event, Meter, Progress};
-use crate::train::networks_out_of_fold;
+use crate::train::{networks_out_of_fold, trains_networks};
 use crate::{AuditOptions, Backbone, Growth, LearnError, OutOfFold, ProbeData, growth};
 
 /// What an audit gave.
@@ -52,8 +52,9 @@ const MOST_FOR_PAIRS: usize = 60_000;
 /// # Errors
 /// A model or a recipe for judges that was given and does not work, a cache that cannot be used, a network that cannot be loaded, or [`LearnError::Interrupted`].
 pub fn audit(dataset: &Arc<Dataset>, options: &AuditOptions, progress: &dyn Progress, stop: &AtomicBool) -> Result<Audited, LearnError> {
+    // What was asked for by name must work, and is refused before anything is read.
+    options.judges.iter().try_for_each(trains_networks)?;
     let backbone = match backbone(options) {
-        // What was asked for by name must work, and is refused before anything is read.
         Err(reason) if options.recipe.model.is_some() => return Err(reason),
         other => other,
     };
@@ -89,7 +90,7 @@ pub fn audit(dataset: &Arc<Dataset>, options: &AuditOptions, progress: &dyn Prog
 /// large for the checks on neighbours.
 fn features_wanted(options: &AuditOptions, n: usize) -> bool {
     let near = (NEIGHBOURS + 1..=MOST_FOR_PAIRS).contains(&n);
-    options.judge.is_none() || options.growth.is_some() || options.mapped > 0 || options.duplicates.cosine > 0.0 || near
+    options.judges.is_empty() || options.growth.is_some() || options.mapped > 0 || options.duplicates.cosine > 0.0 || near
 }
 
 /// What is said where neighbours are not looked at.
@@ -99,10 +100,7 @@ fn not_near(n: usize) -> String {
 
 /// What is not checked without features.
 fn without_features(options: &AuditOptions) -> &'static str {
-    match options.judge {
-        Some(_) => "outliers, order and clusters",
-        None => "labels, outliers, order and clusters",
-    }
+    if options.judges.is_empty() { "labels, outliers, order and clusters" } else { "outliers, order and clusters" }
 }
 
 fn backbone(options: &AuditOptions) -> Result<Backbone, LearnError> {
@@ -205,7 +203,7 @@ fn label_checks(
         Ok(Some(judged)) => judged,
         Err(LearnError::Interrupted) => return Err(LearnError::Interrupted),
         // What was asked for by name must work.
-        Err(reason) if options.judge.is_some() => return Err(reason),
+        Err(reason) if !options.judges.is_empty() => return Err(reason),
         Err(reason) => {
             audited.notes.push(format!("labels were not checked: {reason}"));
             return Ok(());
@@ -231,7 +229,7 @@ fn label_checks(
     Ok(())
 }
 
-/// Probabilities of all labelled samples that could be read: of networks where a recipe asks for them, else of a probe; none without features.
+/// Probabilities of all labelled samples that could be read: of networks where recipes ask for them, else of a probe; none without features.
 fn judged_labels(
     dataset: &Arc<Dataset>,
     options: &AuditOptions,
@@ -239,10 +237,15 @@ fn judged_labels(
     progress: &dyn Progress,
     stop: &AtomicBool,
 ) -> Result<Option<OutOfFold>, LearnError> {
-    if let Some(recipe) = &options.judge {
+    if !options.judges.is_empty() {
         let readable = (0..dataset.len()).filter(|&i| audited.pixels.get(i).is_some());
         let (samples, _) = labelled(dataset, readable);
-        return networks_out_of_fold(dataset, &samples, recipe, options.folding, options.cache.as_deref(), progress, stop).map(Some);
+        let judged = options
+            .judges
+            .iter()
+            .map(|recipe| networks_out_of_fold(dataset, &samples, recipe, options.folding, options.cache.as_deref(), progress, stop))
+            .collect::<Result<Vec<_>, _>>()?;
+        return Ok(OutOfFold::mean(judged));
     }
     let rows = &audited.features;
     if rows.indices.is_empty() {

@@ -75,6 +75,17 @@ impl OutOfFold {
         self.probabilities.iter_mut().zip(probabilities).for_each(|(sum, p)| *sum += p);
     }
 
+    /// The mean of what several judges say of the same samples, each counting alike; none of none. Networks of unlike structure doubt different odd
+    /// pictures, and the same wrong labels.
+    pub(crate) fn mean(judges: Vec<Self>) -> Option<Self> {
+        let count = judges.len();
+        let mut judges = judges.into_iter();
+        let mut mean = judges.next()?;
+        judges.for_each(|judge| mean.add(&judge.probabilities));
+        mean.divide(count);
+        Some(mean)
+    }
+
     /// Turns sums over repeats into means.
     pub(crate) fn divide(&mut self, repeats: usize) {
         self.probabilities.iter_mut().for_each(|p| *p /= repeats.max(1) as f64);

@@ -24,7 +24,7 @@ mod fitted;
 mod label_judge;
 mod probed;
 
-pub(crate) use label_judge::{network_predictions, networks_out_of_fold};
+pub(crate) use label_judge::{network_predictions, networks_out_of_fold, trains_networks};
 
 /// Where and how a run is carried out; changes no result.
 #[derive(Debug, Clone, Default)]

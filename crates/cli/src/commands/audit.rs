@@ -74,12 +74,12 @@ fn audited<T>(quiet: bool, work: impl FnOnce(&Talk) -> Result<T, LearnError>) ->
 fn options(args: &args::Audit) -> Result<AuditOptions> {
     let mut recipe = Recipe { seed: args.seed, model: open::backbone_name(args.model.as_deref()), ..Recipe::default() };
     recipe.fit.seed = args.seed;
-    let judge = args.judge.as_ref().map(|file| read_recipe("--judge", file, args.seed)).transpose()?;
+    let judges = args.judge.iter().map(|file| read_recipe("--judge", file, args.seed)).collect::<Result<_>>()?;
     let growth = GrowthOptions { target: args.target, seed: args.seed, ..GrowthOptions::default() };
     let mut options = AuditOptions {
         recipe,
         folding: Folding { folds: args.folds, repeats: args.repeats, seed: args.seed },
-        judge,
+        judges,
         growth: (args.target > 0.0).then_some(growth),
         mapped: args.map,
         cache: Some(data::feature_cache::default_dir()),

@@ -100,7 +100,24 @@ fn networks_judge_labels_out_of_fold() {
     // One fold is LabelFix: the same images are learned and predicted.
     let told = place.run(["audit", "sky", "--judge", "judge.toml", "--folds", "1", "--out", "fixed"]).expect(0);
     assert!(told.stdout.contains("labels are wrong"), "{}", told.stdout);
+    // Two recipes: half of each, and refused as a whole where one cannot be followed.
+    place.write("other.toml", "method = \"scratch\"\nmodel = \"lenet5\"\n[data]\nvalidation = 0\n[fit]\nepochs = 2\nbatch_size = 4\n");
+    let probability = |out: &str| {
+        let table = fs::read_to_string(place.path(out).join("predictions.csv")).unwrap();
+        let row = table.lines().find(|l| l.starts_with("day/dark.png,")).unwrap();
+        row.rsplit(',').next().unwrap().parse::<f64>().unwrap()
+    };
+    let one = ["audit", "sky", "--judge", "judge.toml", "--folds", "2", "--out", "one"];
+    let other = ["audit", "sky", "--judge", "other.toml", "--folds", "2", "--out", "other"];
+    let both = ["audit", "sky", "--judge", "judge.toml", "--judge", "other.toml", "--folds", "2", "--out", "both"];
+    for words in [&one[..], &other, &both] {
+        place.run(words.iter().copied()).expect(0);
+    }
+    assert!((probability("both") - f64::midpoint(probability("one"), probability("other"))).abs() < 1e-9);
+    assert!(fs::read_to_string(place.path("both/report.html")).unwrap().contains("the mean of tiny_cnn and lenet5 by the given recipes"));
     place.write("probe.toml", "method = \"probe\"\n");
+    let told = place.run(["audit", "sky", "--judge", "judge.toml", "--judge", "probe.toml"]).expect(2);
+    assert!(told.stderr.contains("expected finetune or scratch") && !told.stderr.contains("epoch"), "{}", told.stderr);
     let told = place.run(["audit", "sky", "--judge", "probe.toml"]).expect(2);
     assert!(told.stderr.contains("expected finetune or scratch"), "{}", told.stderr);
 }

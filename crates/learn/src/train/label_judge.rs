@@ -17,11 +17,23 @@ use crate::progress::Progress;
 use crate::screen::Screened;
 use crate::{LearnError, Method, Plan, Recipe};
 
+/// Whether [`networks_out_of_fold`] can follow a recipe.
+///
+/// # Errors
+/// A recipe that trains no network, or has settings out of their range.
+pub(crate) fn trains_networks(recipe: &Recipe) -> Result<(), LearnError> {
+    if recipe.method == Method::Probe {
+        let problem = "expected finetune or scratch: labels are judged by a probe where no recipe for networks is given".into();
+        return Err(LearnError::Recipe { field: "method".into(), problem });
+    }
+    recipe.check()
+}
+
 /// Trains a network on all folds but one, by a recipe, for each fold and repeat, and predicts that fold. Finished folds are kept in `cache` by
 /// data, recipe and folds, so that an interrupted audit goes on where it stopped and a second one trains nothing.
 ///
 /// # Errors
-/// A recipe that trains no network, data that it cannot be trained on, or [`LearnError::Interrupted`].
+/// Data that no network can be trained on by the recipe, or [`LearnError::Interrupted`].
 pub(crate) fn networks_out_of_fold(
     dataset: &Arc<Dataset>,
     samples: &[usize],
@@ -31,11 +43,6 @@ pub(crate) fn networks_out_of_fold(
     progress: &dyn Progress,
     stop: &AtomicBool,
 ) -> Result<OutOfFold, LearnError> {
-    if recipe.method == Method::Probe {
-        let problem = "expected finetune or scratch: labels are judged by a probe where no recipe for networks is given".into();
-        return Err(LearnError::Recipe { field: "method".into(), problem });
-    }
-    recipe.check()?;
     let options = TrainOptions { cache: cache.map(Path::to_path_buf), ..TrainOptions::default() };
     let mut context =
         Context { dataset, recipe: recipe.clone(), options: &options, progress, stop, clock: Clock::default(), leaks: Leaks::default() };
@@ -60,7 +67,8 @@ pub(crate) fn networks_out_of_fold(
             } else {
                 let mut plan = Plan { train: of(&rest), test: of(&held), ..Plan::default() };
                 plan.reserve_validation(dataset, &context.recipe);
-                let name = format!("judge of labels, repeat {} of {}, fold {} of {}", repeat + 1, folding.repeats, fold + 1, folding.folds);
+                let part = format!("repeat {} of {}, fold {} of {}", repeat + 1, folding.repeats, fold + 1, folding.folds);
+                let name = format!("{} judges labels, {part}", recipe.model_name());
                 trained(&context, &mut looks, &plan, &place, &name)?
             };
             place_rows(dataset, &of(&held), &held, &predicted, &mut probabilities)?;
