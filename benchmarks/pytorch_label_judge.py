@@ -1,5 +1,6 @@
-"""Judges MNIST's test labels as the published list of their errors was made: a small network with dropout learns the training images, then one epoch
-of the test images out of 5 folds. Prints where the 15 confirmed errors stand.
+"""Judges MNIST's test labels as the published list of their errors was made, as far as that is known: a small network with dropout learns the training
+images, then one epoch of the test images out of 5 folds. Prints where the 15 confirmed errors stand. Network and optimizer are those of cleanlab's MNIST
+example; how many epochs were published with is not said.
 
     python benchmarks/pytorch_label_judge.py FOLDER-OF-MNIST SEED EPOCHS
 
