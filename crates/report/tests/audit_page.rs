@@ -61,10 +61,14 @@ fn html(n: usize) -> String {
     })
 }
 
+/// The browser in the search path. None is an error where `FIELDMARK_BROWSER=required` says so.
 fn chromium() -> Option<PathBuf> {
     let names = ["chromium", "chromium-browser", "google-chrome", "chrome"];
     let path = std::env::var_os("PATH")?;
-    std::env::split_paths(&path).flat_map(|folder| names.map(|name| folder.join(name))).find(|file| file.is_file())
+    let found = std::env::split_paths(&path).flat_map(|folder| names.map(|name| folder.join(name))).find(|file| file.is_file());
+    let required = std::env::var_os("FIELDMARK_BROWSER").is_some_and(|value| value == "required");
+    assert!(found.is_some() || !required, "no Chromium in PATH");
+    found
 }
 
 /// Runs `script` at the end of the page; what it puts into the element `result` comes back, or none without a browser.
@@ -131,8 +135,7 @@ document.getElementById("result").textContent = log.join("\n") + "\n" + exported
 #[test]
 fn the_reviewer_filters_relabels_undoes_and_exports() {
     let Some(text) = in_browser(&html(1000), REVIEW) else {
-        eprintln!("no Chromium on this machine: the page was not opened");
-        return;
+        return println!("skipped: no Chromium on this machine");
     };
     let (log, plan) = text.split_once("content,").unwrap_or_else(|| panic!("{text}"));
     let lines: Vec<&str> = log.lines().collect();
@@ -153,6 +156,51 @@ fn the_reviewer_filters_relabels_undoes_and_exports() {
     assert_eq!(rows[3], format!("{:064x},photos/000020.png,fine,", 20));
 }
 
+/// The page of a real audit, which `FIELDMARK_AUDIT_PAGE` names: `.ci/run` audits ELPV for it.
+#[test]
+fn the_page_of_a_real_audit_is_reviewed() {
+    let Some(file) = std::env::var_os("FIELDMARK_AUDIT_PAGE") else {
+        return println!("skipped: FIELDMARK_AUDIT_PAGE names no report.html of an audit");
+    };
+    let script = r##"
+const press = (key) => document.dispatchEvent(new KeyboardEvent("keydown", { key, bubbles: true }));
+const filter = (value) => { $("class").value = value; $("class").dispatchEvent(new Event("change")); };
+const log = [], tally = () => log.push($("tally").textContent);
+document.querySelector("[data-check=label]").click();
+const all = state.queue.length;
+filter("0");
+const first = state.queue.length, others = state.queue.filter((finding) => data.labels[finding.sample] !== 0).length;
+filter("1");
+log.push(`${all} ${first + state.queue.length} ${others}`);
+filter("");
+log.push(document.querySelectorAll(".tile img[src^='data:image']").length);
+const { sample, suggested } = state.queue[0];
+log.push(`${data.hashes[sample]},${data.ids[sample]},${data.classes[suggested]}`);
+press("r"); press("d"); tally();
+press("u"); tally();
+let exported = 0;
+URL.createObjectURL = (blob) => { exported = blob.size; return "#"; };
+$("export").click();
+log.push(exported);
+$("result").textContent = log.join("\n") + "\n" + plan();
+"##;
+    let Some(text) = in_browser(&std::fs::read_to_string(file).unwrap(), script) else {
+        return println!("skipped: no Chromium on this machine");
+    };
+    let lines: Vec<&str> = text.lines().collect();
+    let [all, both, others] = lines[0].split(' ').map(|n| n.parse::<usize>().unwrap()).collect::<Vec<_>>()[..] else { panic!("{text}") };
+    assert!(all > 1 && both == all && others == 0, "the filter divides the queue by class: {text}");
+    assert!(lines[1].parse::<usize>().unwrap() > 5, "pictures are in view: {text}");
+    assert_eq!(lines[3..5], ["2 decided: 0 fine, 1 relabelled, 1 dropped", "1 decided: 0 fine, 1 relabelled, 0 dropped"]);
+    assert_eq!(
+        lines[5].parse::<usize>().unwrap(),
+        lines[6..].iter().map(|line| line.len() + 1).sum::<usize>(),
+        "what is exported is the plan"
+    );
+    let [content, id, suggested] = lines[2].split(',').collect::<Vec<_>>()[..] else { panic!("{text}") };
+    assert_eq!(lines[6..], ["content,check,decision,label,id,note", &format!("{content},label,relabel,{suggested},{id},")]);
+}
+
 #[test]
 fn a_hundred_thousand_images_stay_usable() {
     let text = html(100_000);
@@ -167,8 +215,7 @@ const tiles = document.querySelectorAll(".tile").length;
 document.getElementById("result").textContent = `${tiles} ${document.querySelector("#checks [aria-current]").textContent} ${Math.round(performance.now() - start)}`;
 "##;
     let Some(text) = in_browser(&text, script) else {
-        eprintln!("no Chromium on this machine: the page was not opened");
-        return;
+        return println!("skipped: no Chromium on this machine");
     };
     let tiles: usize = text.split(' ').next().unwrap().parse().unwrap_or_else(|_| panic!("{text}"));
     assert!(tiles > 5 && tiles < 300, "only what is in view is in the document: {text}");
